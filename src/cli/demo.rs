@@ -1,0 +1,49 @@
+//! `hopgate demo`: an embedded app behind the proxy, the first thing that a newcomer runs.
+
+use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
+
+use super::{DemoArgs, EXIT_CONFIG};
+use super::run::serve;
+use crate::config::Config;
+use crate::demo;
+
+/// Starts the app on a free port of loopback, and the proxy before it.
+pub fn demo(args: &DemoArgs) -> u8 {
+    let upstream = match start_app() {
+        Ok(port) => format!("http://127.0.0.1:{port}"),
+        Err(error) => {
+            eprintln!("hopgate: the demo app cannot be started: {error}");
+            return EXIT_CONFIG;
+        }
+    };
+    let (listen, workers) = ([args.listen.clone()], args.workers.map(NonZeroUsize::get));
+    let app = upstream.clone();
+    let load = move || {
+        let config = Config::quick(&listen, &app)?;
+        Ok(Config { workers, ..config })
+    };
+    serve(load, |server| {
+        for address in server.addresses() {
+            println!("The demo app is at {upstream}, and behind hopgate at http://{address}/");
+        }
+        println!("Open the second address in a browser. Ctrl-C ends the demo.");
+    })
+}
+
+/// The app has a thread and a runtime of its own, as an app behind a proxy has a process of its own.
+fn start_app() -> std::io::Result<u16> {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("demo-app".into()).spawn(move || {
+        runtime.block_on(async {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => demo::serve(listener).await,
+                Err(error) => tracing::error!(%error, "the demo app cannot listen"),
+            }
+        });
+    })?;
+    Ok(port)
+}

@@ -1,0 +1,233 @@
+//! The command line: one file a command.
+
+pub mod check;
+pub mod demo;
+pub mod run;
+
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::units::{self, Wrong};
+use crate::config::{Config, ConfigErrors, ListenAddress};
+
+/// The file that is read if none is named.
+pub const DEFAULT_FILE: &str = "/etc/hopgate/hopgate.toml";
+
+/// Done.
+pub const EXIT_DONE: u8 = 0;
+/// The configuration or the request is at fault.
+pub const EXIT_CONFIG: u8 = 1;
+/// Wrong usage: clap leaves with it by itself.
+pub const EXIT_USAGE: u8 = 2;
+/// A bug, `EX_SOFTWARE` of sysexits(3).
+pub const EXIT_BUG: u8 = 70;
+
+const AFTER_HELP: &str = "\
+Examples:
+  hopgate demo                                        see it work, in the browser
+  hopgate run --upstream http://127.0.0.1:3000        in front of an app, without a file
+  hopgate check --config hopgate.toml                 every mistake of a file, with its line
+  hopgate run --config hopgate.toml                   serve what the file says
+
+Exit codes:
+  0   done
+  1   the configuration is at fault
+  2   wrong usage
+  70  a bug in hopgate
+
+`hopgate COMMAND --help` says more about a command.";
+
+/// A WebSocket-aware reverse proxy.
+///
+/// Configured in TOML with nginx's words. Every WebSocket handshake on a proxied location is
+/// tunnelled, with nothing to configure; everything else is forwarded as HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "hopgate", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What is to be done.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve what a file says, or one upstream without a file
+    ///
+    /// SIGTERM drains: no new connections, requests finish, tunnels get `shutdown_timeout`. A second
+    /// SIGTERM, or SIGINT, ends at once. SIGHUP reads the file again, SIGUSR1 opens log files anew.
+    #[command(after_help = RUN_HELP)]
+    Run(RunArgs),
+    /// Say every mistake of a configuration, or that there is none
+    ///
+    /// Nothing is bound, opened or sent. Mistakes go to standard error, each with its file, line and
+    /// column, the line itself, and what would be right.
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArgs),
+    /// Show a page with a WebSocket and an event stream, behind the proxy
+    ///
+    /// Starts a small app on a free port of this machine and hopgate before it, and prints the URL to
+    /// open in a browser.
+    #[command(after_help = DEMO_HELP)]
+    Demo(DemoArgs),
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  hopgate run --config /etc/hopgate/hopgate.toml
+  hopgate run --upstream http://127.0.0.1:3000
+  hopgate run --listen 8080 --listen '[::]:8080' --upstream http://app:3000
+  hopgate run --listen unix:/run/hopgate.sock --upstream http://unix:/run/app.sock --workers 2";
+
+const CHECK_HELP: &str = "\
+Examples:
+  hopgate check
+  hopgate check --config hopgate.toml && systemctl reload hopgate";
+
+const DEMO_HELP: &str = "\
+Examples:
+  hopgate demo
+  hopgate demo --listen 8080             reachable from other machines, too";
+
+/// `hopgate run`
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// The configuration [default: /etc/hopgate/hopgate.toml]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream"])]
+    pub config: Option<PathBuf>,
+    /// Where to listen without a file, any number of times [default: 127.0.0.1:8080]
+    ///
+    /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`. Port 0 is a free one.
+    #[arg(long, value_name = "ADDR", value_parser = units::listen_address, requires = "upstream")]
+    pub listen: Vec<ListenAddress>,
+    /// Where all requests go without a file
+    ///
+    /// `http://HOST[:PORT][/PATH]` or `http://unix:/path`.
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// How many workers, each with its own thread; instead of `workers` in the file
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub workers: Option<NonZeroUsize>,
+}
+
+/// `hopgate check`
+#[derive(Args, Clone, Debug, Default)]
+pub struct CheckArgs {
+    /// The configuration [default: /etc/hopgate/hopgate.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `hopgate demo`
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", value_parser = units::listen_address, default_value = "127.0.0.1:8080")]
+    pub listen: ListenAddress,
+    /// How many workers, each with its own thread [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub workers: Option<NonZeroUsize>,
+}
+
+impl RunArgs {
+    /// The configuration that these arguments ask for. It can be asked for again: that is a reload.
+    ///
+    /// # Errors
+    /// The mistakes of the file, or of the flags.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        let mut config = match (&self.upstream, self.listen.as_slice()) {
+            (Some(url), []) => Config::quick(&[default_listen()], url),
+            (Some(url), listen) => Config::quick(listen, url),
+            (None, _) => Config::load(file_or_default(self.config.as_deref())),
+        }?;
+        config.workers = self.workers.map(NonZeroUsize::get).or(config.workers);
+        Ok(config)
+    }
+}
+
+/// Prints mistakes to standard error, in colour if it is a terminal and `NO_COLOR` is not set
+/// (<https://no-color.org>).
+pub fn report(errors: &ConfigErrors) {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    eprint!("{}", errors.render(wanted && std::io::stderr().is_terminal()));
+}
+
+fn file_or_default(named: Option<&Path>) -> &Path {
+    named.unwrap_or(Path::new(DEFAULT_FILE))
+}
+
+fn default_listen() -> ListenAddress {
+    ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))
+}
+
+/// As in the file: from 1 to 1024.
+fn workers(text: &str) -> Result<NonZeroUsize, Wrong> {
+    let number = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= 1024);
+    number.ok_or_else(|| Wrong { message: "it must be a number from 1 to 1024".to_owned(), help: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn run(arguments: &str) -> Result<RunArgs, ErrorKind> {
+        match Cli::try_parse_from(["hopgate", "run"].into_iter().chain(arguments.split_whitespace())) {
+            Ok(Cli { command: Command::Run(run) }) => Ok(run),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.kind()),
+        }
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_and_the_flags_for_running_without_one_exclude_each_other() {
+        assert_eq!(run("--config a --listen 80 --upstream http://a").unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(run("--config a --upstream http://a").unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(run("--config a --listen 80").unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(run("--listen 80").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn a_bad_address_and_a_bad_number_are_wrong_usage() {
+        for arguments in ["--listen example.com:80 --upstream http://a", "--workers 0", "--workers 2000", "--workers x"] {
+            assert_eq!(run(arguments).unwrap_err(), ErrorKind::ValueValidation, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_alone_is_served_on_port_8080_of_this_machine() {
+        let config = run("--upstream http://app --workers 3").unwrap().load().unwrap();
+        assert_eq!(config.listeners.len(), 1);
+        assert_eq!(config.listeners[0].address, default_listen());
+        assert_eq!(config.workers, Some(3));
+        assert_eq!(config.upstreams[0].name, "app:80");
+    }
+
+    #[test]
+    fn mistakes_of_the_flags_name_the_flag() {
+        let mistakes = |arguments: &str| run(arguments).unwrap().load().unwrap_err().to_string();
+        let shown = mistakes("--upstream https://app");
+        assert!(shown.starts_with("error: --upstream: TLS to upstreams"), "{shown}");
+        let shown = mistakes("--listen 80 --listen *:80 --upstream http://app:1");
+        assert!(shown.starts_with("error: --listen: this server listens on 0.0.0.0:80 twice"), "{shown}");
+        let shown = mistakes("--upstream 127.0.0.1:3000");
+        assert!(shown.contains("help: write `\"http://127.0.0.1:3000\"`"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_said_kindly() {
+        let errors = run("--config /no/such/file.toml").unwrap().load().unwrap_err().to_string();
+        assert!(errors.starts_with("error: cannot read /no/such/file.toml: No such file"), "{errors}");
+        assert!(errors.contains("hopgate run --upstream http://127.0.0.1:3000"), "{errors}");
+    }
+}

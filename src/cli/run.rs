@@ -1,0 +1,109 @@
+//! `hopgate run`: loads the configuration, binds, serves, and does what signals say.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{EXIT_CONFIG, EXIT_DONE, RunArgs, report};
+use crate::config::{Config, ConfigErrors};
+use crate::log::ErrorLogWriter;
+use crate::server::{Control, Server};
+
+/// Runs until a signal ends it.
+pub fn run(args: &RunArgs) -> u8 {
+    let args = args.clone();
+    serve(move || args.load(), |_| {})
+}
+
+/// Serves the configuration that `load` gives, and asks it again for each reload; `ready` is told when
+/// every address is bound.
+pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
+    let config = match load() {
+        Ok(config) => config,
+        Err(mistakes) => {
+            report(&mistakes);
+            return EXIT_CONFIG;
+        }
+    };
+    let log = match ErrorLogWriter::install(&config.error_log) {
+        Ok(log) => log,
+        Err(error) => return fault(&error),
+    };
+    let server = match Server::bind(config) {
+        Ok(server) => server,
+        Err(error) => return fault(&error),
+    };
+    if let Err(error) = obey_signals(server.control(), load, log) {
+        return fault(&error);
+    }
+    for address in server.addresses() {
+        tracing::info!("listening on {address}");
+    }
+    tracing::info!("hopgate {} started, {} workers", env!("CARGO_PKG_VERSION"), server.workers());
+    ready(&server);
+    match server.run() {
+        Ok(()) => {
+            tracing::info!("stopped");
+            EXIT_DONE
+        }
+        Err(error) => fault(&error),
+    }
+}
+
+fn fault(error: &std::io::Error) -> u8 {
+    eprintln!("hopgate: {error}");
+    EXIT_CONFIG
+}
+
+/// Gives the configuration as it is now.
+pub(super) trait Load: Fn() -> Result<Config, ConfigErrors> + Send + 'static {}
+
+impl<F: Fn() -> Result<Config, ConfigErrors> + Send + 'static> Load for F {}
+
+/// Starts the thread that turns signals into orders: SIGTERM drains and the second one stops at once, as
+/// SIGINT does; SIGHUP reloads; SIGUSR1 reopens the logs.
+fn obey_signals(control: UnboundedSender<Control>, load: impl Load, log: ErrorLogWriter) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        // The handlers are in place before anybody is told that hopgate has started.
+        let _inside = runtime.enter();
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1()]
+            .map(signal)
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1)] = &mut signals else {
+            tracing::error!("no signals can be received");
+            return;
+        };
+        runtime.block_on(async {
+            loop {
+                let order = tokio::select! {
+                    _ = terminate.recv() => Some(Control::Drain),
+                    _ = interrupt.recv() => Some(Control::Kill),
+                    _ = hangup.recv() => reload(&load),
+                    _ = user1.recv() => {
+                        if let Err(error) = log.reopen() {
+                            tracing::error!(%error, "the error log cannot be opened anew");
+                        }
+                        Some(Control::ReopenLogs)
+                    }
+                };
+                // The server is gone: the process is about to end.
+                if order.is_some_and(|order| control.send(order).is_err()) {
+                    return;
+                }
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Checks the configuration first; if it is wrong the old one stays.
+fn reload(load: &impl Load) -> Option<Control> {
+    match load() {
+        Ok(config) => Some(Control::Reload(Box::new(config))),
+        Err(error) => {
+            tracing::error!("reload refused, the old configuration stays: {error}");
+            None
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Which servers answer on which address, and for which hosts.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use serde_spanned::Spanned;
+
+use super::Check;
+use crate::config::error::Mistake;
+use crate::config::file::{Listen, Server, TextOr};
+use crate::config::units::{self, Wrong};
+use crate::config::{ListenAddress, Listener};
+use crate::routing::host::{ServerName, ServerNames};
+
+/// An address while its servers are collected.
+struct Shared {
+    address: ListenAddress,
+    servers: Vec<usize>,
+    /// Where the default server says that it is one.
+    default: Option<(usize, Range<usize>)>,
+}
+
+/// A name of a server and where it is written; the empty one stands for none.
+type Name = (ServerName, Range<usize>);
+
+impl Check<'_> {
+    /// Every address once, with the servers on it.
+    pub(super) fn listeners(&mut self, servers: &[Spanned<Server>]) -> Vec<Listener> {
+        let mut shared = Vec::new();
+        for (number, server) in servers.iter().enumerate() {
+            self.addresses(number, server, &mut shared);
+        }
+        let names: Vec<Vec<Name>> = servers.iter().map(|server| self.names(server)).collect();
+        let mut reported = HashSet::new();
+        shared.into_iter().map(|address| self.listener(address, &names, &mut reported)).collect()
+    }
+
+    fn addresses(&mut self, number: usize, server: &Spanned<Server>, shared: &mut Vec<Shared>) {
+        let listen = &server.get_ref().listen;
+        let entries = listen.given().map(|entries| entries.get_ref().0.as_slice()).unwrap_or_default();
+        if listen.is_absent() || listen.given().is_some() && entries.is_empty() {
+            let help = "write `listen = \"127.0.0.1:8080\"` below `[[server]]`";
+            self.missing(server.span(), "a server needs an address to `listen` on", help);
+        }
+        let mut own: HashMap<ListenAddress, Range<usize>> = HashMap::new();
+        for entry in entries {
+            let Some((address, is_default)) = self.entry(entry) else { continue };
+            if let Some(first) = own.insert(address.clone(), entry.span()) {
+                let mistake = Mistake::new(entry.span(), format!("this server listens on {address} twice"));
+                self.mistakes
+                    .push(mistake.label("again").also(first, "first here").help("delete one of them"));
+                continue;
+            }
+            let place = shared.iter().position(|other| other.address == address).unwrap_or_else(|| {
+                shared.push(Shared { address: address.clone(), servers: Vec::new(), default: None });
+                shared.len() - 1
+            });
+            shared[place].servers.push(number);
+            if is_default {
+                self.claim_default(&mut shared[place], number, entry.span());
+            }
+        }
+    }
+
+    fn claim_default(&mut self, address: &mut Shared, number: usize, span: Range<usize>) {
+        let Some((_, first)) = &address.default else {
+            address.default = Some((number, span));
+            return;
+        };
+        let message = format!("there are two default servers on {}", address.address);
+        let mistake = Mistake::new(span, message).label("again").also(first.clone(), "first here");
+        self.mistakes.push(mistake.help("take `default_server` away from one of them"));
+    }
+
+    /// An entry of `listen`: its address, and whether this server is the default one there.
+    fn entry(&mut self, entry: &Spanned<TextOr<Listen>>) -> Option<(ListenAddress, bool)> {
+        let (text, span, parameters, in_table) = match entry.get_ref() {
+            TextOr::Text(text) => {
+                let mut words = text.split_whitespace();
+                (words.next().unwrap_or_default(), entry.span(), words.collect(), false)
+            }
+            TextOr::Table(table) => {
+                if table.address.is_absent() {
+                    self.missing(
+                        entry.span(),
+                        "an `address` is missing",
+                        "write `{ address = \"127.0.0.1:8080\" }`",
+                    );
+                }
+                let address = table.address.given()?;
+                let is_default = table.default_server.given().is_some_and(|value| *value.get_ref());
+                (address.get_ref().as_str(), address.span(), Vec::new(), is_default)
+            }
+        };
+        let mut wrong = false;
+        for parameter in &parameters {
+            if let Err((message, help)) = known_parameter(parameter, text) {
+                self.mistakes.push(Mistake::new(entry.span(), message).help(help));
+                wrong = true;
+            }
+        }
+        match units::listen_address(text) {
+            Ok(address) => (!wrong).then_some((address, in_table || parameters.contains(&"default_server"))),
+            Err(Wrong { message, help }) => {
+                let help = match text.strip_suffix(';') {
+                    Some(clean) if units::listen_address(clean).is_ok() => {
+                        Some(format!("write `\"{clean}\"`"))
+                    }
+                    _ => help,
+                };
+                self.mistakes.push(Mistake::new(span, format!("`listen`: {message}")).maybe_help(help));
+                None
+            }
+        }
+    }
+
+    fn names(&mut self, server: &Spanned<Server>) -> Vec<Name> {
+        let written = &server.get_ref().server_name;
+        if written.is_absent() {
+            return vec![(ServerName::Exact(String::new()), server.span())];
+        }
+        let mut names = Vec::new();
+        for name in written.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default() {
+            match server_name(name.get_ref()) {
+                Ok(read) => names.extend(read.into_iter().map(|read| (read, name.span()))),
+                Err((message, help)) => {
+                    self.mistakes.push(
+                        Mistake::new(name.span(), format!("`server_name`: {message}")).maybe_help(help),
+                    );
+                }
+            }
+        }
+        names
+    }
+
+    fn listener(&mut self, shared: Shared, names: &[Vec<Name>], reported: &mut HashSet<usize>) -> Listener {
+        let mut owners: HashMap<&ServerName, Range<usize>> = HashMap::new();
+        for (name, span) in shared.servers.iter().flat_map(|server| &names[*server]) {
+            let Some(first) = owners.insert(name, span.clone()) else { continue };
+            if reported.insert(span.start) {
+                self.mistakes.push(taken(name, span.clone(), first, &shared.address));
+            }
+        }
+        let default =
+            shared.default.map(|(server, _)| server).or(shared.servers.first().copied()).unwrap_or(0);
+        let own = |server: usize| names[server].iter().map(move |(name, _)| (name.clone(), server));
+        let servers = ServerNames::new(default, shared.servers.iter().flat_map(|server| own(*server)));
+        Listener { address: shared.address, servers }
+    }
+}
+
+fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &ListenAddress) -> Mistake {
+    let unnamed = *name == ServerName::Exact(String::new());
+    let message = match name {
+        _ if unnamed => {
+            format!("a second server without a `server_name` on {address}: no request would reach it")
+        }
+        ServerName::Exact(name) => format!("the server name `{name}` is taken on {address}"),
+        ServerName::LeadingWildcard(name) => format!("the server name `*{name}` is taken on {address}"),
+        ServerName::TrailingWildcard(name) => format!("the server name `{name}*` is taken on {address}"),
+    };
+    let help = if unnamed { "give it a `server_name`, or another address" } else { "delete one of them" };
+    Mistake::new(span, message).label("again").also(first, "first here").help(help)
+}
+
+/// The parameters of nginx's `listen`: the only one that says something here is `default_server`.
+fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String)> {
+    let name = parameter.trim_end_matches(';').split('=').next().unwrap_or_default();
+    let say = |message: String, help: &str| Err((message, help.to_owned()));
+    match name {
+        "default_server" if name == parameter => Ok(()),
+        "default" | "default_server" => say(
+            format!("`{parameter}` is not known in `listen`"),
+            &format!("write `\"{address} default_server\"`"),
+        ),
+        "ssl" => say(
+            "TLS is not supported yet".into(),
+            &format!("put hopgate behind something that ends TLS, and write `\"{address}\"`"),
+        ),
+        "http2" | "quic" | "proxy_protocol" => {
+            say(format!("`{name}` is not supported yet"), &format!("write `\"{address}\"`"))
+        }
+        "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "ipv6only" | "bind"
+        | "fastopen" => say(format!("`{name}` is needless in hopgate"), &format!("write `\"{address}\"`")),
+        _ => say(
+            format!("`{parameter}` is not known in `listen`"),
+            "an address may be followed by `default_server`; several addresses are written as an array",
+        ),
+    }
+}
+
+fn server_name(text: &str) -> Result<Vec<ServerName>, (String, Option<String>)> {
+    if text.trim_end_matches(';').contains(char::is_whitespace) {
+        let names: Vec<_> =
+            text.trim_end_matches(';').split_whitespace().map(|name| format!("\"{name}\"")).collect();
+        let help = format!("write `server_name = [{}]`", names.join(", "));
+        return Err((format!("`{text}` is more than one name"), Some(help)));
+    }
+    if let Some(clean) = text.strip_suffix([';', '.']).filter(|clean| !clean.is_empty()) {
+        return Err((format!("`{text}` is not a host name"), Some(format!("write `\"{clean}\"`"))));
+    }
+    if !text.is_ascii() {
+        let help = "write it as browsers send it: `xn--…` (Punycode)";
+        return Err((format!("`{text}` is not a host name"), Some(help.to_owned())));
+    }
+    ServerName::parse(text).map_err(|message| (format!("`{text}`: {message}"), None))
+}

@@ -1,0 +1,172 @@
+//! Locations: which paths are theirs, and what happens there.
+
+use serde_spanned::Spanned;
+
+use super::Check;
+use super::settings::Settings;
+use crate::config::file;
+use crate::config::{Location, UpgradeRules};
+use crate::routing::location::PathMatcher;
+
+/// Reads the path of a location with its modifier.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub(super) fn matcher(text: &str) -> Result<PathMatcher, (String, String)> {
+    let not_yet = |what: &str| {
+        let help = "write a prefix, `\"/path\"`, or one path alone, `\"= /path\"`";
+        Err((format!("{what} are not supported yet in `path`"), help.to_owned()))
+    };
+    match text {
+        _ if text.starts_with("^~") => {
+            let path = text[2..].trim_start();
+            let help = format!("without regular expressions it says the same as `\"{path}\"`: write that");
+            return Err(("prefixes with `^~` are not supported yet in `path`".to_owned(), help));
+        }
+        _ if text.starts_with('~') => return not_yet("regular expressions (`~`)"),
+        _ if text.starts_with('@') => return not_yet("named locations (`@`)"),
+        _ => {}
+    }
+    let path = text.strip_prefix('=').map(str::trim_start);
+    plain_path(path.unwrap_or(text)).map_err(|(message, right)| {
+        let equals = if path.is_some() { "= " } else { "" };
+        (message, format!("write `\"{equals}{right}\"`"))
+    })?;
+    Ok(path.map_or_else(|| PathMatcher::Prefix(text.to_owned()), |path| PathMatcher::Exact(path.to_owned())))
+}
+
+/// Paths are compared in their normal form, so another form would never be found.
+fn plain_path(path: &str) -> Result<(), (String, String)> {
+    let wrong = |message: String, right: String| Err((message, right));
+    if let Some(clean) = path.strip_suffix([';', '{', ' ']) {
+        let clean = clean.trim_end_matches([';', '{', ' ']);
+        return wrong(format!("the path ends with `{}`", &path[clean.len()..]), clean.to_owned());
+    }
+    if !path.starts_with('/') {
+        return wrong(
+            format!("`{path}` does not start with `/`, as every path of a request does"),
+            format!("/{path}"),
+        );
+    }
+    if let Some(at) = path.find(['?', '#']) {
+        let message = "a location is found by the path, without the query (`?…`) or a fragment (`#…`)";
+        return wrong(message.to_owned(), path[..at].to_owned());
+    }
+    if path.contains(|c: char| c.is_control() || c == '\\') {
+        let right = path.replace(|c: char| c.is_control() || c == '\\', "");
+        return wrong("no request has such a character in its path".to_owned(), right);
+    }
+    if let Some(decoded) = percent_decoded(path) {
+        let message = "paths are compared when they have been percent-decoded: this one would never be found";
+        return wrong(message.to_owned(), decoded);
+    }
+    let normal = normal(path);
+    if normal != path {
+        let message = "paths are compared without `//`, `/./` and `/../`: this one would never be found";
+        return wrong(message.to_owned(), normal);
+    }
+    Ok(())
+}
+
+/// `None` if there is no escape in it.
+fn percent_decoded(path: &str) -> Option<String> {
+    let bytes = path.as_bytes();
+    let escape = |at: usize| {
+        let digits = path.get(at + 1..at + 3).filter(|_| bytes[at] == b'%')?;
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit())
+            .then(|| u8::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    let (mut decoded, mut at, mut found) = (Vec::new(), 0, false);
+    while at < bytes.len() {
+        let byte = escape(at);
+        decoded.push(byte.unwrap_or(bytes[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+        found |= byte.is_some();
+    }
+    found.then(|| String::from_utf8_lossy(&decoded).into_owned())
+}
+
+fn normal(path: &str) -> String {
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    let open = ["/", "/.", "/.."].iter().any(|end| path.ends_with(end)) && !segments.is_empty();
+    format!("/{}{}", segments.join("/"), if open { "/" } else { "" })
+}
+
+impl Check<'_> {
+    /// `None` if its path or its `proxy_pass` cannot be used; the rest of it is checked all the same.
+    pub(super) fn location(
+        &mut self,
+        written: &Spanned<file::Location>,
+        matcher: Option<PathMatcher>,
+        outer: &Settings,
+    ) -> Option<Location> {
+        let file = written.get_ref();
+        let settings = self.settings(&file.for_locations).inside(outer);
+        if file.proxy_pass.is_absent() {
+            let help = "write where its requests go: `proxy_pass = \"http://127.0.0.1:3000\"`";
+            self.missing(written.span(), "a location needs a `proxy_pass`", help);
+        }
+        let pass = file.proxy_pass.given().and_then(|pass| self.proxy_pass(pass));
+        let access_log = self.access_log(&settings);
+        Some(Location {
+            matcher: matcher?,
+            proxy_pass: pass?,
+            timeouts: settings.timeouts(),
+            max_body_size: settings.max_body_size(),
+            upgrade: UpgradeRules {
+                websocket: settings.websocket.unwrap_or(true),
+                protocols: settings.protocols.unwrap_or_default(),
+            },
+            set_headers: settings.set_headers.unwrap_or_default(),
+            pass_trailers: settings.pass_trailers.unwrap_or(false),
+            access_log,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_with_their_modifier() {
+        assert_eq!(matcher("/"), Ok(PathMatcher::Prefix("/".into())));
+        assert_eq!(matcher("/a b/ü"), Ok(PathMatcher::Prefix("/a b/ü".into())));
+        assert_eq!(matcher("= /x"), Ok(PathMatcher::Exact("/x".into())));
+        assert_eq!(matcher("=/x"), Ok(PathMatcher::Exact("/x".into())));
+        assert_eq!(matcher("/100%"), Ok(PathMatcher::Prefix("/100%".into())));
+        assert_eq!(matcher("/.well-known/..a/"), Ok(PathMatcher::Prefix("/.well-known/..a/".into())));
+    }
+
+    #[test]
+    fn paths_that_would_never_be_found_are_refused_with_the_right_form() {
+        for (text, help) in [
+            ("x", "write `\"/x\"`"),
+            ("", "write `\"/\"`"),
+            ("=", "write `\"= /\"`"),
+            ("/x;", "write `\"/x\"`"),
+            ("= /x {", "write `\"= /x\"`"),
+            ("/x?a=b", "write `\"/x\"`"),
+            ("/a%20b", "write `\"/a b\"`"),
+            ("/a//b", "write `\"/a/b\"`"),
+            ("/a/./b/../c/", "write `\"/a/c/\"`"),
+            ("/a/..", "write `\"/\"`"),
+            ("^~ /a", "without regular expressions it says the same as `\"/a\"`: write that"),
+        ] {
+            assert_eq!(matcher(text).unwrap_err().1, help, "{text}");
+        }
+        for text in ["~ ^/a$", "~* \\.png$", "@app"] {
+            assert!(matcher(text).unwrap_err().0.contains("not supported yet"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `proxy_pass`: the URL that says where the requests of a location go.
+
+use std::net::Ipv4Addr;
+
+use serde_spanned::Spanned;
+
+use super::Check;
+use crate::config::error::{Mistake, MistakeKind};
+use crate::config::units::{self, Wrong};
+use crate::config::{ProxyPass, UpstreamAddress};
+
+/// What is wrong with a URL, and what would be right.
+type Refusal = (String, Option<String>);
+
+/// A `proxy_pass` taken apart.
+struct Url<'a> {
+    authority: Authority<'a>,
+    uri: Option<&'a str>,
+}
+
+enum Authority<'a> {
+    /// Host and port; an IPv6 address stands in brackets.
+    Host(&'a str, Option<u16>),
+    Unix(UpstreamAddress),
+}
+
+impl Check<'_> {
+    /// `None` if it cannot be used: that has been reported.
+    pub(super) fn proxy_pass(&mut self, written: &Spanned<String>) -> Option<ProxyPass> {
+        let url =
+            parse(written.get_ref()).and_then(|url| checked_uri(url.uri).map(|uri| (url.authority, uri)));
+        let (authority, uri) = match url {
+            Ok(url) => url,
+            Err((message, help)) => {
+                self.mistakes
+                    .push(Mistake::new(written.span(), format!("`proxy_pass`: {message}")).maybe_help(help));
+                return None;
+            }
+        };
+        let (host, port) = match authority {
+            Authority::Unix(address) => {
+                // nginx calls such an upstream so, too.
+                let upstream = self.upstreams.single(address);
+                return Some(ProxyPass { upstream, uri, host: "localhost".to_owned(), port: 80 });
+            }
+            Authority::Host(host, port) => (host, port),
+        };
+        let upstream = self.upstream(written, host, port)?;
+        let spelt = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Some(ProxyPass { upstream, uri, host: spelt, port: port.unwrap_or(80) })
+    }
+
+    /// The group that a host names, or the one of its own.
+    fn upstream(&mut self, written: &Spanned<String>, host: &str, port: Option<u16>) -> Option<usize> {
+        if let Some(group) = self.upstreams.group(host) {
+            if let Some(port) = port {
+                let message = format!("`{host}` is an upstream: its servers have ports of their own");
+                let help = format!("leave `:{port}` out, or give `[upstream.{host}]` another name");
+                self.mistakes.push(Mistake::new(written.span(), message).help(help));
+            }
+            return Some(group);
+        }
+        let lone = !host.contains(['.', '[']) && !host.eq_ignore_ascii_case("localhost");
+        if lone && port.is_none() && !self.upstreams.lone_names_are_hosts() {
+            self.no_such_upstream(written, host);
+            return None;
+        }
+        match units::named_or_ip(host, port.unwrap_or(80)) {
+            Ok(address) => Some(self.upstreams.single(address)),
+            Err(Wrong { message, help }) => {
+                self.mistakes
+                    .push(Mistake::new(written.span(), format!("`proxy_pass`: {message}")).maybe_help(help));
+                None
+            }
+        }
+    }
+
+    fn no_such_upstream(&mut self, written: &Spanned<String>, host: &str) {
+        let nearest = self
+            .upstreams
+            .names()
+            .into_iter()
+            .map(|name| {
+                (strsim::damerau_levenshtein(&name.to_ascii_lowercase(), &host.to_ascii_lowercase()), name)
+            })
+            .min()
+            .filter(|(distance, name)| *distance <= 1 + name.len() / 4);
+        let message = match nearest {
+            Some((_, name)) => format!("there is no upstream `{host}`, did you mean `{name}`?"),
+            None => format!("there is no upstream `{host}`"),
+        };
+        let help = format!(
+            "write `[upstream.{host}]` with its servers, or, if `{host}` is a host name, its port: `http://{host}:80`"
+        );
+        let mistake = Mistake::new(written.span(), message).help(help);
+        self.mistakes.push(mistake.kind(MistakeKind::Doubtful));
+    }
+}
+
+fn parse(text: &str) -> Result<Url<'_>, Refusal> {
+    let refused = |message: &str, help: String| Err((message.to_owned(), Some(help)));
+    if let Some(clean) = text.strip_suffix(';') {
+        return refused("there is no `;` at the end of a value", format!("write `\"{}\"`", clean.trim_end()));
+    }
+    if text.contains('$') {
+        let message = "variables are not supported yet";
+        return refused(
+            message,
+            "write the host itself: names are looked up when they are needed".to_owned(),
+        );
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return refused(&format!("`{text}` is not a URL"), without_scheme(text));
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => {}
+        "ws" => {
+            return refused("the scheme is `http` for WebSocket, too", format!("write `\"http://{rest}\"`"));
+        }
+        "https" | "wss" => {
+            let help = "an upstream must be spoken to in plain HTTP: `http://…`";
+            return refused("TLS to upstreams (`https`) is not supported yet", help.to_owned());
+        }
+        other => {
+            return refused(
+                &format!("`{other}` is not a scheme that is known"),
+                format!("write `\"http://{rest}\"`"),
+            );
+        }
+    }
+    if let Some(socket) = rest.strip_prefix("unix:") {
+        // nginx: the URI stands behind a second colon.
+        let (path, uri) = socket.split_once(':').map_or((socket, None), |(path, uri)| (path, Some(uri)));
+        let address = units::upstream_address(&format!("unix:{path}")).map_err(spoken)?;
+        return Ok(Url { authority: Authority::Unix(address), uri: uri.filter(|uri| !uri.is_empty()) });
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, uri) = rest.split_at(end);
+    if authority.contains('@') {
+        return refused(
+            "a URL with a user name is not supported",
+            "leave out what stands before the `@`".to_owned(),
+        );
+    }
+    let (host, port) = units::host_and_port(authority, false).map_err(spoken)?;
+    if host.is_empty() {
+        return refused("the host is missing", "write `\"http://127.0.0.1:3000\"`".to_owned());
+    }
+    Ok(Url { authority: Authority::Host(host, port), uri: (!uri.is_empty()).then_some(uri) })
+}
+
+fn without_scheme(text: &str) -> String {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.trim().is_empty() {
+        "write `\"http://127.0.0.1:3000\"`".to_owned()
+    } else if digits {
+        format!("write `\"http://{}:{text}\"`", Ipv4Addr::LOCALHOST)
+    } else if let Some(rest) = text.strip_prefix("http:") {
+        format!("write `\"http://{}\"`", rest.trim_start_matches('/'))
+    } else {
+        format!("write `\"http://{text}\"`")
+    }
+}
+
+fn spoken(Wrong { message, help }: Wrong) -> Refusal {
+    (message, help)
+}
+
+/// The URI part is put in place of what the location's path matched, so it must be a path; it may
+/// have a query, as in nginx, which the client's is added to.
+fn checked_uri(uri: Option<&str>) -> Result<Option<String>, Refusal> {
+    let Some(uri) = uri else { return Ok(None) };
+    let refused = |message: &str, help: String| Err((message.to_owned(), Some(help)));
+    if let Some(at) = uri.find('#') {
+        return refused("a fragment (`#…`) is never sent", format!("leave `{}` out", &uri[at..]));
+    }
+    if !uri.starts_with('/') {
+        return refused(&format!("the URI part `{uri}` does not start with `/`"), format!("write `/{uri}`"));
+    }
+    let bytes = uri.as_bytes();
+    let escaped =
+        |at: usize| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let fits = |(at, byte): (usize, &u8)| {
+        let plain = byte.is_ascii_alphanumeric() || b"/?-._~!$&'()*+,;=:@".contains(byte);
+        plain || *byte == b'%' && escaped(at)
+    };
+    if !bytes.iter().enumerate().all(fits) {
+        let help = "percent-encode what is not a letter, a digit or one of `-._~!$&'()*+,;=:@`".to_owned();
+        return refused(&format!("the URI part `{uri}` cannot stand in a request"), help);
+    }
+    Ok(Some(uri.to_owned()))
+}

@@ -1,0 +1,163 @@
+//! Servers: their limits, and what they leave to their locations.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_spanned::Spanned;
+
+use super::settings::Settings;
+use super::{Check, plain};
+use crate::config::error::Mistake;
+use crate::config::file::{self, ForServers, OffOr, OneOrMany, Value};
+use crate::config::{ClientLimits, EncodedSlashes, Server};
+use crate::routing::location::{Locations, PathMatcher};
+
+/// What is written at one level of the file; `None` is inherited.
+#[derive(Clone, Default)]
+pub(super) struct ServerSettings {
+    trusted_proxies: Option<Vec<IpNet>>,
+    header_timeout: Option<Duration>,
+    keepalive_timeout: Option<Duration>,
+    keepalive_requests: Option<OffOr<u64>>,
+    head_size: Option<usize>,
+    max_headers: Option<usize>,
+    underscores_in_headers: Option<bool>,
+    encoded_slashes: Option<EncodedSlashes>,
+}
+
+impl ServerSettings {
+    /// What is not written here is as it is further out.
+    fn inside(self, outer: &Self) -> Self {
+        Self {
+            trusted_proxies: self.trusted_proxies.or_else(|| outer.trusted_proxies.clone()),
+            header_timeout: self.header_timeout.or(outer.header_timeout),
+            keepalive_timeout: self.keepalive_timeout.or(outer.keepalive_timeout),
+            keepalive_requests: self.keepalive_requests.or(outer.keepalive_requests),
+            head_size: self.head_size.or(outer.head_size),
+            max_headers: self.max_headers.or(outer.max_headers),
+            underscores_in_headers: self.underscores_in_headers.or(outer.underscores_in_headers),
+            encoded_slashes: self.encoded_slashes.or(outer.encoded_slashes),
+        }
+    }
+
+    /// With the defaults for what is written nowhere.
+    fn limits(&self) -> ClientLimits {
+        ClientLimits {
+            head_size: self.head_size.unwrap_or(64 << 10),
+            max_headers: self.max_headers.unwrap_or(100),
+            header_timeout: self.header_timeout.unwrap_or(Duration::from_secs(60)),
+            keepalive_timeout: self.keepalive_timeout.unwrap_or(Duration::from_secs(75)),
+            keepalive_requests: match self.keepalive_requests.unwrap_or(OffOr::Value(10_000)) {
+                OffOr::Off => None,
+                OffOr::Value(count) => Some(count),
+            },
+            underscores_in_headers: self.underscores_in_headers.unwrap_or(false),
+        }
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn server_settings(&mut self, written: &ForServers) -> ServerSettings {
+        ServerSettings {
+            trusted_proxies: self.trusted_proxies(&written.trusted_proxies),
+            header_timeout: self.time(&written.client_header_timeout, "client_header_timeout"),
+            keepalive_timeout: plain(&written.keepalive_timeout),
+            keepalive_requests: plain(&written.keepalive_requests),
+            head_size: written.client_max_head_size.given().and_then(|size| {
+                let range = 1 << 10..=16 << 20;
+                self.in_range(size.get_ref().0, size, "client_max_head_size", range).map(|size| size as usize)
+            }),
+            max_headers: self.count(&written.max_headers, "max_headers", 1..=10_000),
+            underscores_in_headers: plain(&written.underscores_in_headers),
+            encoded_slashes: self.encoded_slashes(&written.encoded_slashes),
+        }
+    }
+
+    pub(super) fn server(&mut self, written: &file::Server, outer: &(ServerSettings, Settings)) -> Server {
+        let own = self.server_settings(&written.for_servers).inside(&outer.0);
+        let settings = self.settings(&written.for_locations).inside(&outer.1);
+        let names = written.server_name.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default();
+        let in_file =
+            written.location.given().map(|tables| tables.get_ref().0.as_slice()).unwrap_or_default();
+        let mut seen = HashMap::new();
+        let mut locations = Vec::with_capacity(in_file.len());
+        for location in in_file {
+            let matcher = self.path(location, &mut seen);
+            let checked = self.location(location, matcher, &settings);
+            locations.extend(checked);
+        }
+        Server {
+            name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
+            paths: Locations::new(locations.iter().map(|location| &location.matcher)),
+            locations,
+            limits: own.limits(),
+            trusted_proxies: own.trusted_proxies.unwrap_or_default(),
+            encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
+            access_log: self.access_log(&settings),
+        }
+    }
+
+    /// The path of a location, if it is right and the first of its kind in the server.
+    fn path(
+        &mut self,
+        location: &Spanned<file::Location>,
+        seen: &mut HashMap<PathMatcher, Range<usize>>,
+    ) -> Option<PathMatcher> {
+        let written = &location.get_ref().path;
+        if written.is_absent() {
+            let help = "write `path = \"/\"` for every path, `path = \"= /\"` for this path alone";
+            self.missing(location.span(), "a location needs a `path`", help);
+        }
+        let path = written.given()?;
+        let matcher = match super::location::matcher(path.get_ref()) {
+            Ok(matcher) => matcher,
+            Err((message, help)) => {
+                self.mistakes.push(Mistake::new(path.span(), message).help(help));
+                return None;
+            }
+        };
+        if let Some(first) = seen.insert(matcher.clone(), path.span()) {
+            let message = format!("there are two locations `{}` in this server", path.get_ref());
+            let mistake = Mistake::new(path.span(), message).label("again").also(first, "first here");
+            self.mistakes.push(mistake.help("delete one of them, or give it another path"));
+        }
+        Some(matcher)
+    }
+
+    fn trusted_proxies(&mut self, written: &Value<OneOrMany<String>>) -> Option<Vec<IpNet>> {
+        let entries = &written.given()?.get_ref().0;
+        let mut nets = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let text = entry.get_ref();
+            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(net) => nets.push(net.trunc()),
+                Err(_) => self.mistakes.push(
+                    Mistake::new(
+                        entry.span(),
+                        format!("`{text}` is neither an address nor a range of addresses"),
+                    )
+                    .help("write `\"10.0.0.1\"`, `\"10.0.0.0/8\"`, `\"::1\"` or `\"fd00::/8\"`"),
+                ),
+            }
+        }
+        Some(nets)
+    }
+
+    fn encoded_slashes(&mut self, written: &Value<String>) -> Option<EncodedSlashes> {
+        let value = written.given()?;
+        match value.get_ref().as_str() {
+            "reject" => Some(EncodedSlashes::Reject),
+            "pass" => Some(EncodedSlashes::Pass),
+            other => {
+                let message = format!("`encoded_slashes` cannot be `{other}`");
+                let help =
+                    "write `\"reject\"` (answer 400, the default) or `\"pass\"` (send `%2F` on as it came)";
+                self.mistakes.push(Mistake::new(value.span(), message).help(help));
+                None
+            }
+        }
+    }
+}

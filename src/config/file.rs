@@ -1,0 +1,272 @@
+//! The TOML exactly as the operator writes it: one struct for each table, no behaviour.
+//!
+//! The name of a field is the key. From these structs come the lists of keys that unknown ones are
+//! compared with, and that the reference in `docs/configuration.md` is tested against.
+
+use std::time::Duration;
+
+use serde_spanned::Spanned;
+
+use super::read::section;
+
+/// What stands behind a key.
+#[derive(Clone, Debug, Default)]
+pub enum Value<T> {
+    /// The key is not there.
+    #[default]
+    Absent,
+    /// Something that is no `T`; it has been reported.
+    Wrong,
+    /// A value with its place.
+    Given(Spanned<T>),
+}
+
+impl<T> Value<T> {
+    /// The value, if there is one and it can be read.
+    pub fn given(&self) -> Option<&Spanned<T>> {
+        match self {
+            Self::Given(value) => Some(value),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    /// Whether the key is missing, not merely wrong.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
+/// A value, or several in an array.
+#[derive(Clone, Debug)]
+pub struct OneOrMany<T>(pub Vec<Spanned<T>>);
+
+/// `[[name]]`, any number of times.
+#[derive(Clone, Debug)]
+pub struct Tables<T>(pub Vec<Spanned<T>>);
+
+/// A table whose keys are the operator's.
+#[derive(Clone, Debug)]
+pub struct Named<T>(pub Vec<(Spanned<String>, Spanned<T>)>);
+
+/// `"off"`, or a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffOr<T> {
+    /// `"off"`, where it is a number also `0`.
+    Off,
+    /// A value.
+    Value(T),
+}
+
+/// `"auto"`, or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoOr {
+    /// `"auto"`.
+    Auto,
+    /// A number.
+    Count(u64),
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// The short form of something as a text, or a table.
+#[derive(Clone, Debug)]
+pub enum TextOr<T> {
+    /// As nginx writes it in one line.
+    Text(String),
+    /// With a key for each part.
+    Table(T),
+}
+
+section! {
+    /// The whole file.
+    Top at Top {
+        workers: AutoOr,
+        shutdown_timeout: Duration,
+        max_connections: u64,
+        max_connections_per_ip: u64,
+        error_log: TextOr<ErrorLog>,
+        log_format: Named<TextOr<LogFormat>>,
+        upstream: Named<Upstream>,
+        server: Tables<Server>,
+    }
+    for_servers: ForServers,
+    for_locations: ForLocations,
+}
+
+section! {
+    /// `[[server]]`
+    Server at Server {
+        listen: OneOrMany<TextOr<Listen>>,
+        server_name: OneOrMany<String>,
+        location: Tables<Location>,
+    }
+    for_servers: ForServers,
+    for_locations: ForLocations,
+}
+
+section! {
+    /// `[[server.location]]`
+    Location at Location {
+        path: String,
+        proxy_pass: String,
+    }
+    for_locations: ForLocations,
+}
+
+section! {
+    /// `[upstream.NAME]`
+    Upstream at Upstream {
+        server: OneOrMany<TextOr<UpstreamServer>>,
+        least_conn: bool,
+        keepalive: u64,
+        keepalive_timeout: Duration,
+    }
+}
+
+section! {
+    /// What a server has, or inherits from the top of the file.
+    ForServers {
+        trusted_proxies: OneOrMany<String>,
+        client_header_timeout: Duration,
+        keepalive_timeout: Duration,
+        keepalive_requests: OffOr<u64>,
+        client_max_head_size: Size,
+        max_headers: u64,
+        underscores_in_headers: bool,
+        encoded_slashes: String,
+    }
+}
+
+section! {
+    /// What a location has, or inherits from its server, or that from the top of the file.
+    ForLocations {
+        proxy_connect_timeout: Duration,
+        proxy_read_timeout: Duration,
+        proxy_send_timeout: Duration,
+        client_body_timeout: Duration,
+        send_timeout: Duration,
+        client_max_body_size: OffOr<Size>,
+        proxy_set_header: Named<String>,
+        proxy_pass_trailers: bool,
+        websocket: bool,
+        upgrade: OneOrMany<String>,
+        tunnel_handshake_timeout: Duration,
+        tunnel_idle_timeout: OffOr<Duration>,
+        tunnel_linger: Duration,
+        tunnel_max_age: OffOr<Duration>,
+        access_log: TextOr<AccessLog>,
+    }
+}
+
+section! {
+    /// `{ address = "...", default_server = true }` in `listen`
+    Listen at Listen {
+        address: String,
+        default_server: bool,
+    }
+}
+
+section! {
+    /// `{ address = "...", weight = 2 }` in `server` of an `[upstream.NAME]`
+    UpstreamServer at UpstreamServer {
+        address: String,
+        weight: u64,
+    }
+}
+
+section! {
+    /// `{ path = "...", level = "..." }`
+    ErrorLog at ErrorLog {
+        path: String,
+        level: String,
+    }
+}
+
+section! {
+    /// `{ path = "...", format = "..." }`
+    AccessLog at AccessLog {
+        path: String,
+        format: String,
+    }
+}
+
+section! {
+    /// `{ format = "...", escape = "..." }`
+    LogFormat at LogFormat {
+        format: String,
+        escape: String,
+    }
+}
+
+/// The kinds of tables with keys of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Outside of every table.
+    Top,
+    /// `[[server]]`
+    Server,
+    /// `[[server.location]]`
+    Location,
+    /// `[upstream.NAME]`
+    Upstream,
+    /// An entry of `listen`.
+    Listen,
+    /// An entry of `server` of an upstream.
+    UpstreamServer,
+    /// `error_log`
+    ErrorLog,
+    /// `access_log`
+    AccessLog,
+    /// An entry of `[log_format]`.
+    LogFormat,
+}
+
+impl Level {
+    /// All of them, those first where a key is most likely meant to stand.
+    pub const ALL: [Self; 9] = [
+        Self::Location,
+        Self::Server,
+        Self::Top,
+        Self::Upstream,
+        Self::Listen,
+        Self::UpstreamServer,
+        Self::ErrorLog,
+        Self::AccessLog,
+        Self::LogFormat,
+    ];
+
+    /// Every key that may stand in such a table.
+    pub fn keys(self) -> Vec<&'static str> {
+        use super::read::Section;
+        match self {
+            Self::Top => Top::keys(),
+            Self::Server => Server::keys(),
+            Self::Location => Location::keys(),
+            Self::Upstream => Upstream::keys(),
+            Self::Listen => Listen::keys(),
+            Self::UpstreamServer => UpstreamServer::keys(),
+            Self::ErrorLog => ErrorLog::keys(),
+            Self::AccessLog => AccessLog::keys(),
+            Self::LogFormat => LogFormat::keys(),
+        }
+    }
+
+    /// How such a table is called in a message: "it belongs …".
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Top => "at the top of the file, before the first `[table]`",
+            Self::Server => "in a `[[server]]`",
+            Self::Location => "in a `[[server.location]]`",
+            Self::Upstream => "in an `[upstream.NAME]`",
+            Self::Listen => "in an entry of `listen`: `{ address = \"8080\", default_server = true }`",
+            Self::UpstreamServer => {
+                "in a server of an upstream: `{ address = \"10.0.0.1:3000\", weight = 2 }`"
+            }
+            Self::ErrorLog => "in `error_log = { path = \"stderr\", level = \"info\" }`",
+            Self::AccessLog => "in `access_log = { path = \"/var/log/access.log\", format = \"combined\" }`",
+            Self::LogFormat => "in an entry of `[log_format]`: `{ format = \"$status\", escape = \"json\" }`",
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The one door from a file to runtime values: [`Config::load`].
+
+mod check;
+pub mod error;
+pub mod file;
+mod read;
+pub mod units;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::headers::FieldName;
+use crate::routing::host::ServerNames;
+use crate::routing::location::{Locations, PathMatcher};
+use crate::routing::variables::Template;
+
+pub use error::ConfigErrors;
+
+/// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.
+#[derive(Debug)]
+pub struct Config {
+    /// How many workers, each with its own thread; `None` is one for each processor that the
+    /// process may use.
+    pub workers: Option<usize>,
+    /// How long a drain may take before what is left is ended. nginx: `worker_shutdown_timeout`.
+    pub shutdown_timeout: Duration,
+    /// The most client connections at a time, tunnels included, over all workers; `None`: no limit.
+    pub max_connections: Option<usize>,
+    /// The same for one client address; `None`: no limit.
+    pub max_connections_per_ip: Option<usize>,
+    /// Where what happens is told, and how much of it. nginx: `error_log`.
+    pub error_log: ErrorLog,
+    /// Each address to listen on, once, however many servers share it.
+    pub listeners: Vec<Listener>,
+    /// The servers in the order of the file.
+    pub servers: Vec<Server>,
+    /// The groups of upstream servers: those with a name, then one for each other address of a
+    /// `proxy_pass`, which all locations with that address share.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// An address that clients connect to, and who answers there.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: ListenAddress,
+    /// Which server answers for which host; the numbers are places in [`Config::servers`].
+    pub servers: ServerNames,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// IPv4 or IPv6 with its port. Port 0 asks the system for a free one.
+    Tcp(SocketAddr),
+    /// The path of a Unix-domain socket.
+    Unix(PathBuf),
+}
+
+/// The locations that share a host name.
+#[derive(Debug)]
+pub struct Server {
+    /// The first name as written: `$server_name`; empty without a `server_name`.
+    pub name: String,
+    /// Finds a location for a path, as a place in `locations`.
+    pub paths: Locations,
+    /// In the order of the file.
+    pub locations: Vec<Location>,
+    /// What a client may do on a connection. Until the host of a request is known, the limits of
+    /// the default server of the listening address are in force, as in nginx.
+    pub limits: ClientLimits,
+    /// Peers whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What is done with `%2F` and `%5C` in a path (R30).
+    pub encoded_slashes: EncodedSlashes,
+    /// The access log of requests that no location answers.
+    pub access_log: Option<Arc<AccessLog>>,
+}
+
+/// How `%2F` and `%5C` in the path of a request are treated (R30): proxies and apps disagree about
+/// what they mean, so they are a way around access rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodedSlashes {
+    /// The request is refused with 400. The default.
+    Reject,
+    /// Matched as a slash, sent to the upstream as it came.
+    Pass,
+}
+
+/// What a client may do on a connection.
+#[derive(Clone, Debug)]
+pub struct ClientLimits {
+    /// The most bytes of a request head; beyond it 414 (request line) or 431.
+    pub head_size: usize,
+    /// The most fields of a request head; beyond it 431. nginx: `max_headers`.
+    pub max_headers: usize,
+    /// For the whole head of a request, from its first byte. nginx: `client_header_timeout`.
+    pub header_timeout: Duration,
+    /// How long an idle connection is kept for a next request. nginx: `keepalive_timeout`.
+    pub keepalive_timeout: Duration,
+    /// The most requests on one connection; `None`: no limit. nginx: `keepalive_requests`.
+    pub keepalive_requests: Option<u64>,
+    /// Whether fields with `_` in their name are kept (R15). nginx: `underscores_in_headers`.
+    pub underscores_in_headers: bool,
+}
+
+/// What is done with the requests for some paths.
+#[derive(Debug)]
+pub struct Location {
+    /// Which paths.
+    pub matcher: PathMatcher,
+    /// Where they go.
+    pub proxy_pass: ProxyPass,
+    /// What `proxy_set_header` says, in the order of the file; a name stands once.
+    pub set_headers: Vec<(FieldName, Template)>,
+    /// What happens to upgrade requests.
+    pub upgrade: UpgradeRules,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// The most bytes of a request body, beyond it 413; `None`: no limit. nginx: `client_max_body_size`.
+    pub max_body_size: Option<u64>,
+    /// Whether trailers are passed in both directions, asked for or not (R27). nginx: `proxy_pass_trailers`.
+    pub pass_trailers: bool,
+    /// Where requests are recorded; `None`: nowhere.
+    pub access_log: Option<Arc<AccessLog>>,
+}
+
+/// Where a location sends its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyPass {
+    /// A place in [`Config::upstreams`].
+    pub upstream: usize,
+    /// The URI part: it replaces what the location's path matched. `None`: the target is passed through.
+    pub uri: Option<String>,
+    /// The host as written in `proxy_pass`, with its port if one is written: `$proxy_host`.
+    pub host: String,
+    /// `$proxy_port`.
+    pub port: u16,
+}
+
+/// Which upgrades a location lets pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeRules {
+    /// Whether WebSocket handshakes are tunnelled; if not, they are refused with 403.
+    pub websocket: bool,
+    /// Other protocols that are tunnelled, in lower case; never `h2c`. All others are ordinary HTTP.
+    pub protocols: Vec<String>,
+}
+
+/// How long things may take in a location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect to an upstream server.
+    pub proxy_connect: Duration,
+    /// Between two reads from the upstream.
+    pub proxy_read: Duration,
+    /// Between two writes to the upstream.
+    pub proxy_send: Duration,
+    /// Between two reads of a request's body. nginx: `client_body_timeout`.
+    pub client_body: Duration,
+    /// Between two writes to the client. nginx: `send_timeout`.
+    pub send: Duration,
+    /// From an upgrade request to its answer.
+    pub tunnel_handshake: Duration,
+    /// Without a byte in either direction; `None`: no limit.
+    pub tunnel_idle: Option<Duration>,
+    /// Which setting [`Timeouts::tunnel_idle`] came from: named in the log when it ends a tunnel.
+    pub tunnel_idle_key: &'static str,
+    /// How long the second direction may go on after the first has ended.
+    pub tunnel_linger: Duration,
+    /// In all; `None`: no limit.
+    pub tunnel_age: Option<Duration>,
+}
+
+/// A group of servers that can answer the same requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The name of the group, or `host:port` of a single address.
+    pub name: String,
+    /// At least one.
+    pub servers: Vec<UpstreamServer>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// Idle connections kept for each worker and server; 0: none. nginx: `keepalive`.
+    pub keepalive: usize,
+    /// How long an idle connection is kept. nginx: `keepalive_timeout` of an `upstream`.
+    pub keepalive_timeout: Duration,
+}
+
+/// One server of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamServer {
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// Its share of the requests, at least 1.
+    pub weight: u32,
+}
+
+/// Where an upstream server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamAddress {
+    /// An address.
+    Ip(SocketAddr),
+    /// A name that is looked up when it is needed.
+    Name {
+        /// The host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix-domain socket.
+    Unix(PathBuf),
+}
+
+/// How a server of a group is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// nginx's smooth weighted round robin.
+    RoundRobin,
+    /// The server with the least requests and tunnels for its weight.
+    LeastConn,
+}
+
+/// Where what happens is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorLog {
+    /// The place.
+    pub target: LogTarget,
+    /// From this level on; `RUST_LOG` overrides it.
+    pub level: tracing::Level,
+}
+
+/// Where requests are recorded, and how.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// The place.
+    pub target: LogTarget,
+    /// What a line says.
+    pub format: LogFormat,
+}
+
+/// A place for log lines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file that lines are appended to; SIGUSR1 opens it anew.
+    File(PathBuf),
+}
+
+/// What a line of an access log says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFormat {
+    /// The text with its variables.
+    pub template: Template,
+    /// How values are written.
+    pub escape: Escape,
+}
+
+/// How the value of a variable is written in a log line, as nginx's `escape` of `log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escape {
+    /// `"`, `\`, control and non-ASCII bytes become `\xHH`; an empty value becomes `-`.
+    Default,
+    /// As inside a JSON string.
+    Json,
+    /// As it is, except that control bytes become `\xHH`: one line stays one line.
+    None,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or every mistake that is in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
+        let text = String::from_utf8(bytes).map_err(|error| ConfigErrors::not_utf8(&name, &error))?;
+        Self::parse(&name, &text)
+    }
+
+    /// Checks the text of a file; `name` is what mistakes are reported under.
+    ///
+    /// # Errors
+    /// Every mistake that is in it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let (file, mut mistakes) = read::document(text);
+        let config = check::config(&file, &mut mistakes);
+        ConfigErrors::unless_empty(name, text, mistakes).map_or(Ok(config), Err)
+    }
+
+    /// A configuration without a file: everything that comes to one of the addresses goes to the
+    /// upstream, with the default of every setting.
+    ///
+    /// # Errors
+    /// What is wrong with the addresses or the URL, in words that name the flags `--listen` and
+    /// `--upstream`.
+    pub fn quick(listen: &[ListenAddress], upstream_url: &str) -> Result<Self, ConfigErrors> {
+        let mut mistakes = Vec::new();
+        let config = check::quick(listen, upstream_url, &mut mistakes);
+        ConfigErrors::of_flags(mistakes).map_or(Ok(config), Err)
+    }
+}
+
+/// As it is written in `listen`.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

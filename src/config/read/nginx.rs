@@ -1,0 +1,169 @@
+//! Words of nginx that are no keys here: what stands in their place, or why nothing needs to.
+
+use std::ops::Range;
+
+use crate::config::error::Mistake;
+
+/// What a word of nginx is in hopgate.
+pub(super) enum Word {
+    /// Nothing: what it is for happens by itself.
+    Needless(&'static str),
+    /// Something under another name.
+    Instead(&'static str),
+    /// Not there, or not yet.
+    NotYet(&'static str),
+}
+
+impl Word {
+    /// The mistake of writing it as a key.
+    pub(super) fn mistake(&self, span: Range<usize>, name: &str) -> Mistake {
+        match self {
+            Self::Needless(why) => Mistake::new(span, format!("`{name}` is needless in hopgate: {why}"))
+                .label("needless")
+                .help("delete the line"),
+            Self::Instead(what) => Mistake::new(span, format!("`{name}` has another name in hopgate"))
+                .label("unknown here")
+                .help(*what),
+            Self::NotYet(what) => Mistake::new(span, format!("`{name}` is not supported yet: {what}"))
+                .label("not supported yet"),
+        }
+    }
+}
+
+use Word::{Instead, Needless, NotYet};
+
+/// The directives that occur in real files, by how often.
+const WORDS: &[(&str, Word)] = &[
+    ("proxy_http_version", Needless("upstreams are always spoken to in HTTP/1.1, upgrades included")),
+    (
+        "proxy_buffering",
+        Needless("responses are passed on as they come, with back-pressure, and never buffered whole"),
+    ),
+    (
+        "proxy_request_buffering",
+        Needless("request bodies are passed on as they come, and never buffered whole"),
+    ),
+    ("proxy_cache_bypass", Needless("nothing is cached")),
+    ("proxy_no_cache", Needless("nothing is cached")),
+    ("proxy_buffers", Needless("responses are passed on as they come")),
+    ("proxy_buffer_size", Needless("responses are passed on as they come")),
+    ("proxy_busy_buffers_size", Needless("responses are passed on as they come")),
+    ("proxy_max_temp_file_size", Needless("nothing is written to temporary files")),
+    ("proxy_temp_file_write_size", Needless("nothing is written to temporary files")),
+    ("proxy_headers_hash_max_size", Needless("there is no such table to be sized")),
+    ("proxy_headers_hash_bucket_size", Needless("there is no such table to be sized")),
+    ("proxy_ignore_client_abort", Needless("a request is given up when its client has gone")),
+    ("proxy_socket_keepalive", Needless("dead peers are found by the timeouts")),
+    ("client_body_buffer_size", Needless("request bodies are passed on as they come")),
+    ("server_names_hash_bucket_size", Needless("there is no such table to be sized")),
+    ("server_tokens", Needless("the version is never told to clients")),
+    ("sendfile", Needless("bytes are moved the cheapest way that there is")),
+    ("tcp_nodelay", Needless("it is always on")),
+    ("tcp_nopush", Needless("heads and bodies are written together anyway")),
+    ("chunked_transfer_encoding", Needless("chunks are used where the client knows them")),
+    (
+        "map",
+        Needless("upgrades need no `$connection_upgrade`: they are recognised and tunnelled by themselves"),
+    ),
+    ("resolver", Needless("names are looked up as the system does it")),
+    ("events", Needless("there is nothing to be tuned there; `max_connections` limits the clients")),
+    ("http", Needless("keys for all servers stand at the top of the file")),
+    ("user", Needless("hopgate runs as whoever starts it: set `User=` in its systemd unit")),
+    ("pid", Needless("systemd knows the process")),
+    ("daemon", Needless("hopgate stays in the foreground, as systemd and containers want it")),
+    ("reset_timedout_connection", Needless("memory of a connection that is given up is free at once")),
+    ("worker_processes", Instead("write `workers = \"auto\"` at the top of the file")),
+    ("worker_connections", Instead("write `max_connections = 10000` at the top of the file")),
+    ("worker_shutdown_timeout", Instead("write `shutdown_timeout = \"30s\"` at the top of the file")),
+    ("set_real_ip_from", Instead("write `trusted_proxies = [\"10.0.0.0/8\"]`")),
+    (
+        "real_ip_header",
+        Instead("write `trusted_proxies = [\"10.0.0.0/8\"]`: then `X-Forwarded-For` is believed"),
+    ),
+    ("real_ip_recursive", Instead("write `trusted_proxies = [\"10.0.0.0/8\"]`: all of them are skipped")),
+    (
+        "large_client_header_buffers",
+        Instead("write `client_max_head_size = \"64k\"`: the size of a whole head"),
+    ),
+    (
+        "client_header_buffer_size",
+        Instead("write `client_max_head_size = \"64k\"`: the size of a whole head"),
+    ),
+    ("limit_conn", Instead("write `max_connections_per_ip = 100` at the top of the file")),
+    ("port", Instead("write it in `listen = \"127.0.0.1:8080\"`")),
+    ("host", Instead("write `server_name = \"example.com\"` in a `[[server]]`")),
+    ("add_header", NotYet("response headers are passed on as the upstream sends them")),
+    ("proxy_hide_header", NotYet("response headers are passed on as the upstream sends them")),
+    ("proxy_pass_header", NotYet("response headers are passed on as the upstream sends them")),
+    (
+        "proxy_redirect",
+        NotYet("`Location` is passed on as the upstream sends it, and is right because `Host` is"),
+    ),
+    ("proxy_cookie_path", NotYet("cookies are passed on as the upstream sends them")),
+    ("proxy_cookie_domain", NotYet("cookies are passed on as the upstream sends them")),
+    ("proxy_next_upstream", NotYet("the next server is tried when one cannot be connected to")),
+    ("proxy_intercept_errors", NotYet("answers are passed on as the upstream sends them")),
+    ("proxy_bind", NotYet("the system chooses the address that upstreams are connected from")),
+    ("ip_hash", NotYet("servers are chosen in turn, or with `least_conn = true` by their load")),
+    ("hash", NotYet("servers are chosen in turn, or with `least_conn = true` by their load")),
+    ("random", NotYet("servers are chosen in turn, or with `least_conn = true` by their load")),
+    ("root", NotYet("a location can only `proxy_pass`")),
+    ("alias", NotYet("a location can only `proxy_pass`")),
+    ("index", NotYet("a location can only `proxy_pass`")),
+    ("try_files", NotYet("a location can only `proxy_pass`")),
+    ("return", NotYet("a location can only `proxy_pass`")),
+    ("rewrite", NotYet("a URI part of `proxy_pass` replaces the path of a prefix location")),
+    ("if", NotYet("a location can only `proxy_pass`")),
+    ("set", NotYet("there are no variables of your own")),
+    ("error_page", NotYet("errors have a short text of their own")),
+    ("include", NotYet("a configuration is one file")),
+    ("allow", NotYet("every client may connect; limit them with the firewall or the `listen` address")),
+    ("deny", NotYet("every client may connect; limit them with the firewall or the `listen` address")),
+    ("auth_basic", NotYet("leave it to the upstream")),
+    ("auth_basic_user_file", NotYet("leave it to the upstream")),
+    ("auth_request", NotYet("leave it to the upstream")),
+    ("limit_req", NotYet("only connections are limited: `max_connections_per_ip`")),
+    ("limit_rate", NotYet("only connections are limited: `max_connections_per_ip`")),
+    ("http2", NotYet("clients are served with HTTP/1.1")),
+    ("ssl", NotYet("put hopgate behind something that ends TLS")),
+    ("tls", NotYet("put hopgate behind something that ends TLS")),
+    ("expires", NotYet("response headers are passed on as the upstream sends them")),
+    ("charset", NotYet("response headers are passed on as the upstream sends them")),
+    ("default_type", NotYet("response headers are passed on as the upstream sends them")),
+    ("internal", NotYet("there are no internal redirects")),
+];
+
+/// Families of directives.
+const PREFIXES: &[(&str, Word)] = &[
+    ("ssl_", NotYet("put hopgate behind something that ends TLS")),
+    ("proxy_ssl_", NotYet("upstreams are spoken to without TLS")),
+    ("proxy_cache", NotYet("nothing is cached")),
+    ("gzip", NotYet("bodies are passed on as the upstream sends them")),
+    ("fastcgi_", NotYet("upstreams are spoken to in HTTP")),
+    ("uwsgi_", NotYet("upstreams are spoken to in HTTP")),
+    ("grpc_", NotYet("upstreams are spoken to in HTTP/1.1")),
+    ("sub_filter", NotYet("bodies are passed on as the upstream sends them")),
+    ("limit_", NotYet("connections are limited with `max_connections` and `max_connections_per_ip`")),
+    ("auth_", NotYet("leave it to the upstream")),
+];
+
+/// What is known about a word that is no key.
+pub(super) fn word(name: &str) -> Option<&'static Word> {
+    let whole = WORDS.iter().find(|(known, _)| *known == name);
+    let family = || PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
+    whole.or_else(family).map(|(_, word)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::Level;
+
+    #[test]
+    fn no_word_of_the_table_is_a_key_or_stands_twice() {
+        for (word, _) in WORDS {
+            assert_eq!(WORDS.iter().filter(|(other, _)| other == word).count(), 1, "{word}");
+            assert!(!Level::ALL.iter().any(|level| level.keys().contains(word)), "{word}");
+        }
+    }
+}

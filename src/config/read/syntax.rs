@@ -1,0 +1,128 @@
+//! Mistakes against TOML itself, in words for people who come from nginx.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue, Error};
+
+use crate::config::error::{Mistake, MistakeKind};
+
+/// What the parser of TOML found, one mistake a line: the first one, or else the one that says most.
+pub(super) fn mistakes(text: &str, document: &DeTable<'_>, errors: &[Error]) -> Vec<Mistake> {
+    let mut mistakes: Vec<Mistake> = errors.iter().map(|error| mistake(text, document, error)).collect();
+    mistakes.sort_by_key(|mistake| {
+        (line_of(text, mistake.span.start).start, mistake.help.is_none(), mistake.span.start)
+    });
+    mistakes.dedup_by_key(|mistake| line_of(text, mistake.span.start).start);
+    mistakes
+}
+
+fn mistake(text: &str, document: &DeTable<'_>, error: &Error) -> Mistake {
+    let start = text.floor_char_boundary(error.span().map_or(0, |span| span.start).min(text.len()));
+    let end = text.ceil_char_boundary(error.span().map_or(start, |span| span.end).clamp(start, text.len()));
+    let span = start..end;
+    let line = line_of(text, start);
+    let written = text[line.clone()].trim();
+    let plain = |message: &str| Mistake::new(span.clone(), message).kind(MistakeKind::Syntax);
+    match error.message() {
+        message if message.starts_with("string values must be quoted") => unquoted(text, span.clone()),
+        "duplicate key" => duplicate(document, span.clone(), &text[span]),
+        message if message.starts_with("key with no value") => no_value(text, line, span),
+        message if message.starts_with("unexpected key or value") && text[start..].starts_with(';') => {
+            plain("there is no `;` at the end of a line in TOML").help("delete it")
+        }
+        message if written.ends_with('{') || written == "}" => {
+            plain(message).help("tables are written `[[server]]` here, not `server { … }`")
+        }
+        message => plain(message),
+    }
+}
+
+fn unquoted(text: &str, span: Range<usize>) -> Mistake {
+    let value = text[span.clone()].trim().trim_end_matches(';').trim_end();
+    if value.is_empty() {
+        return Mistake::new(span, "there is no value behind the `=`").kind(MistakeKind::Syntax);
+    }
+    let help = match value {
+        "on" | "yes" => "write `true`, or `\"on\"` in quotes if it is a text".to_owned(),
+        "True" | "TRUE" | "False" | "FALSE" => format!("write `{}`", value.to_ascii_lowercase()),
+        _ if value.bytes().all(|byte| byte.is_ascii_digit()) => format!("write `{value}`"),
+        _ => format!("write `\"{}\"`", value.replace(['"', '\''], "")),
+    };
+    let message = format!("a text must stand in quotes: {}", text[span.clone()].trim());
+    Mistake::new(span, message).label("not in quotes").help(help).kind(MistakeKind::Syntax)
+}
+
+fn duplicate(document: &DeTable<'_>, span: Range<usize>, key: &str) -> Mistake {
+    let mistake = Mistake::new(span.clone(), format!("`{key}` stands here for the second time"))
+        .label("again")
+        .help("delete one of them; several tables of one kind are written `[[server]]`, several values as an array")
+        .kind(MistakeKind::Syntax);
+    match nearest_before(document, key.trim_matches(['"', '\'']), span.start) {
+        Some(first) => mistake.also(first, "first here"),
+        None => mistake,
+    }
+}
+
+/// The last place before `at` where the key was read.
+fn nearest_before(table: &DeTable<'_>, wanted: &str, at: usize) -> Option<Range<usize>> {
+    let inner = |value: &DeValue<'_>| match value {
+        DeValue::Table(table) => nearest_before(table, wanted, at),
+        DeValue::Array(array) => array
+            .iter()
+            .filter_map(|entry| nearest_before(entry.get_ref().as_table()?, wanted, at))
+            .max_by_key(|span| span.start),
+        _ => None,
+    };
+    table
+        .iter()
+        .flat_map(|(key, value)| {
+            let own = (key.get_ref() == wanted && key.span().start < at).then(|| key.span());
+            [own, inner(value.get_ref())]
+        })
+        .flatten()
+        .max_by_key(|span| span.start)
+}
+
+/// `listen 80;` and `server {`, as nginx would have it.
+fn no_value(text: &str, line: Range<usize>, span: Range<usize>) -> Mistake {
+    let written = text[line].trim();
+    let mistake = |message: &str| Mistake::new(span.clone(), message).kind(MistakeKind::Syntax);
+    let Some((key, rest)) = written.split_once(char::is_whitespace) else {
+        return match written {
+            "}" => mistake("there is no `}` at the end of a table in TOML").help("delete it"),
+            _ => mistake("a `=` and a value are missing").help(format!("write `{written} = …`")),
+        };
+    };
+    let rest = rest.trim().trim_end_matches(';').trim_end();
+    let help = match (key, rest) {
+        ("location", rest) if rest.ends_with('{') => {
+            format!(
+                "write `[[server.location]]`, and in the next line `path = \"{}\"`",
+                rest.trim_end_matches('{').trim()
+            )
+        }
+        ("upstream", rest) if rest.ends_with('{') => {
+            format!("write `[upstream.{}]`", rest.trim_end_matches('{').trim())
+        }
+        ("server", rest) if rest.starts_with('{') => "write `[[server]]`".to_owned(),
+        ("proxy_set_header", rest) => match rest.split_once(char::is_whitespace) {
+            Some((name, value)) => {
+                format!(
+                    "write `proxy_set_header = {{ {name} = \"{}\" }}`",
+                    value.trim().trim_matches(['"', '\''])
+                )
+            }
+            None => "write `proxy_set_header = { NAME = \"value\" }`".to_owned(),
+        },
+        (key, rest) if !rest.is_empty() && !rest.contains('=') => {
+            format!("write `{key} = \"{}\"`", rest.trim_matches(['"', '\'']))
+        }
+        _ => "write `key = value`".to_owned(),
+    };
+    mistake("a key and its value have a `=` between them in TOML").help(help)
+}
+
+fn line_of(text: &str, at: usize) -> Range<usize> {
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    start..text[at..].find('\n').map_or(text.len(), |length| at + length)
+}

@@ -1,0 +1,342 @@
+//! What can stand behind a key, and how it is read.
+
+use std::time::Duration;
+
+use serde_spanned::Spanned;
+use toml::de::{DeArray, DeInteger, DeTable, DeValue};
+
+use super::Reader;
+use super::section::{FromToml, Table};
+use crate::config::error::Mistake;
+use crate::config::file::{AutoOr, Named, OffOr, OneOrMany, Size, Tables, TextOr};
+use crate::config::units::{self, Wrong};
+
+impl Reader {
+    /// Reports a value of the wrong type.
+    fn wrong_type<T: FromToml, R>(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<R> {
+        let message = format!("`{key}` must be {}, not {}", T::EXPECTED, kind(value.get_ref()));
+        self.wrong(value, message, type_help::<T>(key, value.get_ref()))
+    }
+
+    fn wrong<R>(&mut self, value: &Spanned<DeValue<'_>>, message: String, help: Option<String>) -> Option<R> {
+        self.mistakes.push(Mistake::new(value.span(), message).maybe_help(help));
+        None
+    }
+
+    /// Reports a text that is not what it should be.
+    fn unit<R>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, read: Result<R, Wrong>) -> Option<R> {
+        read.map_err(|wrong| self.wrong::<R>(value, format!("`{key}`: {}", wrong.message), wrong.help)).ok()
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a point",
+        DeValue::Boolean(_) => "`true` or `false`",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// What is probably meant by a value of the wrong type.
+fn type_help<T: FromToml>(key: &str, value: &DeValue<'_>) -> Option<String> {
+    let wants = |expected: &str| T::EXPECTED == expected;
+    match value {
+        DeValue::String(text) if wants(bool::EXPECTED) => match text.trim_end_matches(';') {
+            "on" | "true" | "yes" | "1" => Some(format!("write `{key} = true`")),
+            "off" | "false" | "no" | "0" => Some(format!("write `{key} = false`")),
+            _ => None,
+        },
+        DeValue::String(text) if wants(u64::EXPECTED) || wants(AutoOr::EXPECTED) => {
+            let number = text.trim_end_matches(';').parse::<u64>().ok()?;
+            Some(format!("write it without quotes: `{key} = {number}`"))
+        }
+        DeValue::Integer(number) if wants(bool::EXPECTED) => match number.as_str() {
+            "1" => Some(format!("write `{key} = true`")),
+            "0" => Some(format!("write `{key} = false`")),
+            _ => None,
+        },
+        DeValue::Boolean(false) if T::EXPECTED.contains("`\"off\"`") => {
+            Some(format!("write `{key} = \"off\"`"))
+        }
+        DeValue::Integer(number) if wants(String::EXPECTED) => Some(format!("write `{key} = \"{number}\"`")),
+        DeValue::Array(array) if wants(String::EXPECTED) => {
+            let only = array.iter().next().filter(|_| array.len() == 1)?.get_ref().as_str()?;
+            Some(format!("write `{key} = \"{only}\"`"))
+        }
+        _ => None,
+    }
+}
+
+fn number(integer: &DeInteger<'_>) -> Option<u64> {
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+impl FromToml for bool {
+    const EXPECTED: &'static str = "`true` or `false`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        value.get_ref().as_bool().or_else(|| reader.wrong_type::<Self, _>(key, value))
+    }
+}
+
+impl FromToml for String {
+    const EXPECTED: &'static str = "a text in quotes";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            _ => reader.wrong_type::<Self, _>(key, value),
+        }
+    }
+}
+
+impl FromToml for u64 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let DeValue::Integer(integer) = value.get_ref() else {
+            return reader.wrong_type::<Self, _>(key, value);
+        };
+        let message = || format!("`{key}` must be a whole number from 0 on, not {integer}");
+        number(integer).or_else(|| reader.wrong(value, message(), None))
+    }
+}
+
+impl FromToml for AutoOr {
+    const EXPECTED: &'static str = "`\"auto\"` or a whole number";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) if text == "auto" => Some(Self::Auto),
+            DeValue::Integer(_) => u64::from_toml(key, value, reader).map(Self::Count),
+            _ => reader.wrong_type::<Self, _>(key, value),
+        }
+    }
+}
+
+impl FromToml for Duration {
+    const EXPECTED: &'static str = "a time (`\"60s\"`)";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) => reader.unit(key, value, units::time(text)),
+            DeValue::Integer(integer) => {
+                let seconds =
+                    number(integer).map_or_else(|| integer.to_string(), |number| number.to_string());
+                reader.unit(key, value, units::time(&seconds))
+            }
+            _ => reader.wrong_type::<Self, _>(key, value),
+        }
+    }
+}
+
+impl FromToml for Size {
+    const EXPECTED: &'static str = "a size (`\"16k\"`)";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) => reader.unit(key, value, units::size(text)).map(Self),
+            DeValue::Integer(integer) => {
+                let bytes = number(integer).map_or_else(|| integer.to_string(), |number| number.to_string());
+                reader.unit(key, value, units::size(&bytes)).map(Self)
+            }
+            _ => reader.wrong_type::<Self, _>(key, value),
+        }
+    }
+}
+
+/// `"off"`, or what else may stand there.
+fn off_or<T: FromToml>(
+    off: &'static str,
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    reader: &mut Reader,
+) -> Option<OffOr<T>>
+where
+    OffOr<T>: FromToml,
+{
+    match value.get_ref() {
+        DeValue::String(text) if text == "off" => Some(OffOr::Off),
+        DeValue::String(text)
+            if text.eq_ignore_ascii_case("off") || matches!(text.as_ref(), "none" | "unlimited") =>
+        {
+            let help = Some(format!("write `{key} = \"off\"`{off}"));
+            reader.wrong(value, format!("`{key}`: `{text}` is not known"), help)
+        }
+        DeValue::String(_) | DeValue::Integer(_) => T::from_toml(key, value, reader).map(OffOr::Value),
+        _ => reader.wrong_type::<OffOr<T>, _>(key, value),
+    }
+}
+
+impl FromToml for OffOr<Duration> {
+    const EXPECTED: &'static str = "a time (`\"1h\"`) or `\"off\"`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        off_or("", key, value, reader)
+    }
+}
+
+impl FromToml for OffOr<Size> {
+    const EXPECTED: &'static str = "a size (`\"16m\"`) or `\"off\"`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        off_or(" or `0` for no limit", key, value, reader)
+            .map(|size| if size == Self::Value(Size(0)) { Self::Off } else { size })
+    }
+}
+
+impl FromToml for OffOr<u64> {
+    const EXPECTED: &'static str = "a whole number or `\"off\"`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        off_or(" or `0` for no limit", key, value, reader)
+            .map(|count| if count == Self::Value(0) { Self::Off } else { count })
+    }
+}
+
+impl<T: FromToml> FromToml for OneOrMany<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let DeValue::Array(array) = value.get_ref() else {
+            return T::from_toml(key, value, reader).map(|one| Self(vec![Spanned::new(value.span(), one)]));
+        };
+        let entries: Vec<_> = array
+            .iter()
+            .filter_map(|entry| Some(Spanned::new(entry.span(), T::from_toml(key, entry, reader)?)))
+            .collect();
+        (entries.len() == array.len()).then_some(Self(entries))
+    }
+}
+
+impl<T: Table> FromToml for TextOr<T> {
+    const EXPECTED: &'static str = "a text in quotes or a table";
+
+    /// A plain number is a port, and only `listen` and the servers of an upstream are addresses:
+    /// those who read the text find out.
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Self::Text(text.clone().into_owned())),
+            DeValue::Integer(integer) if matches!(key, "listen" | "server") => {
+                Some(Self::Text(integer.to_string()))
+            }
+            DeValue::Table(table) => Some(Self::Table(reader.section(table))),
+            DeValue::Boolean(false) if key == "access_log" => {
+                let message = format!("`{key}` must be {}, not `false`", Self::EXPECTED);
+                reader.wrong(value, message, Some("write `access_log = \"off\"`".into()))
+            }
+            _ => reader.wrong_type::<Self, _>(key, value),
+        }
+    }
+}
+
+impl<T: Table> FromToml for Tables<T> {
+    const EXPECTED: &'static str = "written in double brackets";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let name = if key == "server" { "server" } else { "server.location" };
+        let help = Some(format!("write `[[{name}]]`"));
+        match value.get_ref() {
+            DeValue::Array(array) if array.iter().all(|entry| entry.get_ref().is_table()) => {
+                Some(Self(tables(array, reader)))
+            }
+            DeValue::Table(_) => reader.wrong(value, format!("`{key}` stands in double brackets"), help),
+            other => reader.wrong(value, format!("`{key}` is a table of its own, not {}", kind(other)), help),
+        }
+    }
+}
+
+fn tables<T: Table>(array: &DeArray<'_>, reader: &mut Reader) -> Vec<Spanned<T>> {
+    array
+        .iter()
+        .filter_map(|entry| Some(Spanned::new(entry.span(), reader.section(entry.get_ref().as_table()?))))
+        .collect()
+}
+
+impl FromToml for Named<String> {
+    const EXPECTED: &'static str = "a table: `{ Host = \"$host\" }`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let lines: Vec<&str> = match value.get_ref() {
+            DeValue::Table(table) => return Some(Self(named(key, table, reader))),
+            DeValue::String(text) => vec![text],
+            DeValue::Array(array) => array.iter().filter_map(|line| line.get_ref().as_str()).collect(),
+            _ => Vec::new(),
+        };
+        let message = format!("`{key}` must be {}, not {}", Self::EXPECTED, kind(value.get_ref()));
+        let fields =
+            lines.iter().map(|line| line.split_once([' ', ':', '=']).map(field)).collect::<Option<Vec<_>>>();
+        let help = fields
+            .filter(|fields| !fields.is_empty())
+            .map(|fields| format!("write `{key} = {{ {} }}`", fields.join(", ")));
+        reader.wrong(value, message, help)
+    }
+}
+
+/// A line of nginx's `proxy_set_header` as an entry of the table.
+fn field((name, value): (&str, &str)) -> String {
+    let value = value.trim_matches([' ', ':', '=', ';', '"', '\'']);
+    format!("{} = \"{value}\"", name.trim())
+}
+
+impl<T: Table> FromToml for Named<T> {
+    const EXPECTED: &'static str = "a table with a name: `[upstream.NAME]`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else { return reader.wrong_type::<Self, _>(key, value) };
+        Some(Self(named_tables(table, reader)))
+    }
+}
+
+fn named_tables<T: Table>(table: &DeTable<'_>, reader: &mut Reader) -> Vec<(Spanned<String>, Spanned<T>)> {
+    let mut entries = Vec::new();
+    for (name, value) in table.iter() {
+        let written = name.get_ref();
+        match value.get_ref() {
+            DeValue::Table(inner) => {
+                let read = Spanned::new(value.span(), reader.section(inner));
+                entries.push((Spanned::new(name.span(), written.clone().into_owned()), read));
+            }
+            // The name has been forgotten: `[upstream]` with keys in it.
+            _ if T::LEVEL.keys().contains(&written.as_ref()) => reader.mistakes.push(
+                Mistake::new(name.span(), format!("`{written}` stands in `[upstream]`, which has no name"))
+                    .help("write `[upstream.NAME]`, and `proxy_pass = \"http://NAME\"` where it is used"),
+            ),
+            other => {
+                let message =
+                    format!("`{written}` must be a table `[upstream.{written}]`, not {}", kind(other));
+                reader.mistakes.push(Mistake::new(value.span(), message));
+            }
+        }
+    }
+    entries
+}
+
+impl<T: Table> FromToml for Named<TextOr<T>> {
+    const EXPECTED: &'static str = "a table: `[log_format]`, then `NAME = \"$remote_addr …\"`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else { return reader.wrong_type::<Self, _>(key, value) };
+        Some(Self(named(key, table, reader)))
+    }
+}
+
+fn named<T: FromToml>(
+    key: &str,
+    table: &DeTable<'_>,
+    reader: &mut Reader,
+) -> Vec<(Spanned<String>, Spanned<T>)> {
+    let mut entries = Vec::new();
+    for (name, value) in table.iter() {
+        let path = format!("{key}.{}", name.get_ref());
+        if let Some(read) = T::from_toml(&path, value, reader) {
+            let name = Spanned::new(name.span(), name.get_ref().clone().into_owned());
+            entries.push((name, Spanned::new(value.span(), read)));
+        }
+    }
+    entries
+}

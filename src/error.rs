@@ -1,0 +1,249 @@
+//! Every way a request can fail, whose fault it is, and the status that tells the client.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use crate::http1::body::BodyError;
+use crate::http1::head::HeadError;
+use crate::routing::path::TargetError;
+use crate::websocket::HandshakeError;
+
+/// Why a request was not answered by an upstream. The client learns the status and no more; the log
+/// learns everything.
+#[derive(Debug)]
+pub enum ProxyError {
+    /// The head is not one.
+    Head(HeadError),
+    /// The head did not come in time.
+    HeadTimeout,
+    /// The target is refused.
+    Target(TargetError),
+    /// `Host` is missing, repeated or not valid.
+    Host(&'static str),
+    /// CONNECT and TRACE are not for a reverse proxy (R33).
+    Method,
+    /// An `Expect` other than `100-continue`.
+    Expectation,
+    /// No location of the server is for this path.
+    NoLocation,
+    /// The body is larger than `client_max_body_size`.
+    BodyTooLarge,
+    /// The body breaks its framing.
+    Body(BodyError),
+    /// The body did not come in time.
+    BodyTimeout,
+    /// A WebSocket handshake that is not one.
+    Handshake(HandshakeError),
+    /// A WebSocket handshake in a location with `websocket = false`.
+    WebSocketRefused,
+    /// Too many connections; names the setting.
+    TooManyConnections(&'static str),
+    /// The client went away.
+    ClientGone(Option<io::Error>),
+    /// The client took nothing for `send_timeout`.
+    ClientTimeout,
+    /// No server of the group can be reached.
+    Connect(io::Error),
+    /// No server of the group answered within `proxy_connect_timeout`.
+    ConnectTimeout,
+    /// The upstream closed or reset the connection before its answer was there.
+    Upstream(io::Error),
+    /// The upstream did not answer or take anything in time; names the setting.
+    UpstreamTimeout(&'static str),
+    /// The upstream's answer is no HTTP.
+    UpstreamHead(HeadError),
+    /// The body of the upstream's answer breaks its framing.
+    UpstreamBody(BodyError),
+    /// The upstream sent one interim answer after the other (R28).
+    TooManyInterim,
+    /// The upstream switched protocols, but not as it was asked to (R2, R7).
+    Switch(&'static str),
+    /// The grace period of a drain is over.
+    Stopping,
+}
+
+/// Who is to blame, and with it how loud the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The client.
+    Client,
+    /// An upstream.
+    Upstream,
+    /// A limit of ours.
+    Limit,
+}
+
+impl ProxyError {
+    /// The status for the client. 499, nginx's, is never sent: there is nobody left to read it.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Head(HeadError::LineTooLong) => 414,
+            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => 431,
+            Self::Head(HeadError::Version) => 505,
+            Self::Head(HeadError::Syntax | HeadError::Framing) => 400,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::Target(_) | Self::Host(_) | Self::Body(_) => 400,
+            Self::Method => 405,
+            Self::Expectation => 417,
+            Self::NoLocation => 404,
+            Self::BodyTooLarge => 413,
+            Self::Handshake(HandshakeError::Version) => 426,
+            Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
+            Self::WebSocketRefused => 403,
+            Self::TooManyConnections(_) | Self::Stopping => 503,
+            Self::ClientGone(_) | Self::ClientTimeout => 499,
+            Self::Connect(_)
+            | Self::Upstream(_)
+            | Self::UpstreamHead(_)
+            | Self::UpstreamBody(_)
+            | Self::TooManyInterim
+            | Self::Switch(_) => 502,
+            Self::ConnectTimeout | Self::UpstreamTimeout(_) => 504,
+        }
+    }
+
+    /// Who is to blame.
+    pub fn fault(&self) -> Fault {
+        match self.status() {
+            502 | 504 => Fault::Upstream,
+            503 => Fault::Limit,
+            _ => Fault::Client,
+        }
+    }
+
+    /// Whether the connection to the client can go on after the answer: only if it is certain where
+    /// the next request starts.
+    pub fn keeps_connection(&self) -> bool {
+        match self {
+            Self::Head(_)
+            | Self::HeadTimeout
+            | Self::Host(_)
+            | Self::Method
+            | Self::Body(_)
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::TooManyConnections(_)
+            | Self::ClientGone(_)
+            | Self::ClientTimeout
+            | Self::Stopping => false,
+            // A client that believes to be in a WebSocket may have sent frames already.
+            Self::Handshake(_) | Self::Switch(_) => false,
+            Self::Target(_)
+            | Self::Expectation
+            | Self::NoLocation
+            | Self::WebSocketRefused
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::Upstream(_)
+            | Self::UpstreamTimeout(_)
+            | Self::UpstreamHead(_)
+            | Self::UpstreamBody(_)
+            | Self::TooManyInterim => true,
+        }
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head(HeadError::Syntax) => "the request head breaks the grammar of HTTP/1.1",
+            Self::Head(HeadError::Version) => "the client speaks another version of HTTP",
+            Self::Head(HeadError::LineTooLong) => "the request line is larger than `client_max_head_size`",
+            Self::Head(HeadError::TooLarge) => "the request head is larger than `client_max_head_size`",
+            Self::Head(HeadError::TooManyFields) => "the request head has more fields than `max_headers`",
+            Self::Head(HeadError::Framing) => "the framing of the request can be read in more than one way",
+            Self::HeadTimeout => "the request head took longer than `client_header_timeout`",
+            Self::Target(TargetError::Form) => "the request target is of no form that a reverse proxy takes",
+            Self::Target(TargetError::Authority) => "the request target has no valid authority",
+            Self::Target(TargetError::Byte) => "the request target has a byte that may not stand in it",
+            Self::Target(TargetError::Escape) => "the path has a `%` that is no valid escape",
+            Self::Target(TargetError::EncodedSlash) => {
+                "the path has an encoded slash or backslash; `encoded_slashes = \"pass\"` would let it through"
+            }
+            Self::Target(TargetError::AboveRoot) => "the path leads out of the root",
+            Self::Host(what) => what,
+            Self::Method => "CONNECT and TRACE are not served",
+            Self::Expectation => "the request expects something other than 100-continue",
+            Self::NoLocation => "no location is for this path; a location with `path = \"/\"` takes all others",
+            Self::BodyTooLarge => "the request body is larger than `client_max_body_size`",
+            Self::Body(_) => "the request body breaks its framing",
+            Self::BodyTimeout => "the request body stalled for longer than `client_body_timeout`",
+            Self::Handshake(error) => return error.fmt(f),
+            Self::WebSocketRefused => "the location has `websocket = false`",
+            Self::TooManyConnections(setting) => return write!(f, "`{setting}` is reached"),
+            Self::ClientGone(_) => "the client went away",
+            Self::ClientTimeout => "the client took nothing for longer than `send_timeout`",
+            Self::Connect(_) => "no server of the upstream can be reached",
+            Self::ConnectTimeout => "the upstream did not accept a connection within `proxy_connect_timeout`",
+            Self::Upstream(_) => "the upstream closed the connection before it had answered",
+            Self::UpstreamTimeout(setting) => {
+                return write!(f, "the upstream was silent for longer than `{setting}`");
+            }
+            Self::UpstreamHead(error) => {
+                return write!(f, "the upstream's answer is not valid HTTP/1.1 ({error})");
+            }
+            Self::UpstreamBody(_) => "the body of the upstream's answer breaks its framing",
+            Self::TooManyInterim => "the upstream sent too many 1xx answers",
+            Self::Switch(what) => {
+                return write!(f, "the upstream's 101 does not answer the request: {what}");
+            }
+            Self::Stopping => "the request was not done within `shutdown_timeout`",
+        })
+    }
+}
+
+impl Error for ProxyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) => Some(error),
+            Self::Body(error) | Self::UpstreamBody(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Syntax => "its head breaks the grammar",
+            Self::Version => "its version is another one",
+            Self::LineTooLong | Self::TooLarge => "its head is too large",
+            Self::TooManyFields => "its head has too many fields",
+            Self::Framing => "its framing can be read in more than one way",
+        })
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Chunk => "a chunk or a trailer is malformed",
+            Self::TooLarge => "too many bytes of chunk extensions or trailers",
+            Self::Truncated => "the connection ended in its middle",
+        })
+    }
+}
+
+impl Error for BodyError {}
+
+/// The reason phrases of the statuses that the proxy itself sends, RFC 9110 §15.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

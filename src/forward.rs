@@ -1,0 +1,507 @@
+//! Sends an ordinary request upstream and streams the response back.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::{Client, Watch};
+use crate::config::Timeouts;
+use crate::error::ProxyError;
+use crate::headers::outgoing::{self, Connection, ResponseFraming};
+use crate::headers::{fields::Known, hop_by_hop};
+use crate::http1::body::{BodyError, BodyLength};
+use crate::http1::head::{self, HeadLimits, MAX_FIELDS, Progress, ResponseHead, Version};
+use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
+use crate::io::{Peer, Pending, Stream};
+use crate::proxy::{After, Exchange, Proxy};
+use crate::routing::values::UpstreamOutcome;
+use crate::server::tasks::Phase;
+use crate::upstream::balance::{Group, Lease};
+use crate::upstream::connect::connect;
+use crate::upstream::pool::keep_alive_hint;
+
+/// The most bytes and fields of a response's head. Four times what a cookie-laden app sends, and enough
+/// for a 101 that repeats a long `Sec-WebSocket-Protocol`.
+const RESPONSE_HEAD: HeadLimits = HeadLimits { size: 64 * 1024, fields: MAX_FIELDS };
+/// The most 1xx answers to one request (R28).
+const MAX_INTERIM: usize = 16;
+
+/// Sends the request of an exchange upstream and its answer to the client.
+///
+/// # Errors
+/// Why there was no answer; or, once the head of an answer is out, why it was not whole.
+pub async fn send(proxy: &Rc<Proxy>, client: &mut Client, exchange: &mut Exchange) -> Result<After, ProxyError> {
+    let answered = ask(proxy, client, exchange, None).await?;
+    if answered.head.status == 101 {
+        // R7: nobody asked for it.
+        return Err(ProxyError::Switch("the request asked for no upgrade"));
+    }
+    relay(proxy, client, exchange, answered).await
+}
+
+/// An upstream that has answered: the head is read, the body is not.
+#[derive(Debug)]
+pub struct Answered {
+    /// The head of the answer.
+    pub head: ResponseHead,
+    /// The connection; what came behind the head was read ahead.
+    pub upstream: Peer,
+    /// The server, counted as having this request.
+    pub lease: Lease,
+    /// The request's body, which may still be on its way.
+    request: Pump,
+    started: Instant,
+}
+
+/// Sends a request to a server of its group and reads the head of the answer. With `protocol` the
+/// request asks for an upgrade.
+///
+/// # Errors
+/// No server could be reached, or none answered.
+pub async fn ask(
+    proxy: &Rc<Proxy>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    protocol: Option<&[u8]>,
+) -> Result<Answered, ProxyError> {
+    let (Some(group), Some(location)) = (exchange.group(), exchange.location()) else {
+        return Err(ProxyError::NoLocation);
+    };
+    let timeouts = location.timeouts.clone();
+    let mut head = Vec::with_capacity(1024);
+    outgoing::request(&mut head, location, exchange.request(), &exchange.values(client), protocol);
+    let mut asking = Asking { proxy, group: &group, timeouts: &timeouts, is_upgrade: protocol.is_some(), tried: Vec::new() };
+    // An upgrade takes its connection with it, so it gets a new one.
+    let mut may_reuse = protocol.is_none();
+    loop {
+        let (lease, upstream, is_reused) = asking.reach(client, exchange, may_reuse).await?;
+        let body = exchange.request().body;
+        let mut attempt = Attempt {
+            upstream: Peer::new(upstream),
+            request: Pump::new(body, request_encoding(body, exchange), max_body(exchange)),
+            interim: Pending::default(),
+            interims: 0,
+            scanned: 0,
+            heard: false,
+            sink_error: None,
+            last: Instant::now(),
+        };
+        attempt.request.prepend(&head);
+        let started = attempt.last;
+        match attempt.answer(&asking, client, exchange).await {
+            Ok(head) => {
+                note(exchange, |upstream| {
+                    upstream.status = head.status;
+                    upstream.header = Some(started.elapsed());
+                });
+                exchange.outcome.late.received += attempt.request.content();
+                let Attempt { upstream, request, .. } = attempt;
+                return Ok(Answered { head, upstream, lease, request, started });
+            }
+            // The upstream closed an idle connection while the request was on its way into it. Not a byte
+            // of an answer came, so a request that may be sent twice is (RFC 9112 §9.3.1).
+            Err(ProxyError::Upstream(_)) if is_reused && !attempt.heard && exchange.request().can_be_sent_again() => {
+                may_reuse = false;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
+    match body {
+        BodyLength::Chunked => Encoding::Chunked { trailers: exchange.location().is_some_and(|l| l.pass_trailers) },
+        BodyLength::Length(_) | BodyLength::UntilClose => Encoding::Identity,
+    }
+}
+
+fn max_body(exchange: &Exchange) -> Option<u64> {
+    exchange.location().and_then(|location| location.max_body_size)
+}
+
+fn note(exchange: &mut Exchange, what: impl FnOnce(&mut UpstreamOutcome)) {
+    if let Some(upstream) = exchange.outcome.upstreams.last_mut() {
+        what(upstream);
+    }
+}
+
+/// What stays the same over all servers that are tried.
+struct Asking<'a> {
+    proxy: &'a Rc<Proxy>,
+    group: &'a Group,
+    timeouts: &'a Timeouts,
+    is_upgrade: bool,
+    tried: Vec<usize>,
+}
+
+impl Asking<'_> {
+    /// A connection to the next server that takes one, and whether it has been used before.
+    async fn reach(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        may_reuse: bool,
+    ) -> Result<(Lease, Stream, bool), ProxyError> {
+        if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), exchange.request().body)
+            && length > most
+        {
+            return Err(ProxyError::BodyTooLarge);
+        }
+        let mut failed = ProxyError::Connect(io::ErrorKind::NotFound.into());
+        while let Some(lease) = self.group.choose(&self.tried) {
+            let address = lease.server().address.to_string();
+            exchange.outcome.upstreams.push(UpstreamOutcome { address, ..UpstreamOutcome::default() });
+            let started = Instant::now();
+            if let Some(stream) = self.pooled(&lease, may_reuse) {
+                note(exchange, |upstream| upstream.connect = Some(Duration::ZERO));
+                return Ok((lease, stream, true));
+            }
+            match self.connect(&lease, client).await {
+                Ok(stream) => {
+                    note(exchange, |upstream| upstream.connect = Some(started.elapsed()));
+                    return Ok((lease, stream, false));
+                }
+                // R32: nothing was sent, so it is always safe to try another one.
+                Err(error @ (ProxyError::Connect(_) | ProxyError::ConnectTimeout)) => failed = error,
+                Err(error) => return Err(error),
+            }
+            self.tried.push(lease.index());
+        }
+        Err(failed)
+    }
+
+    fn pooled(&self, lease: &Lease, may_reuse: bool) -> Option<Stream> {
+        if !may_reuse {
+            return None;
+        }
+        self.proxy.pool.borrow_mut().take(&lease.server().address)
+    }
+
+    /// Connects, for as long as the client is there.
+    async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<Stream, ProxyError> {
+        let connecting = connect(lease.server(), &self.proxy.shared.resolver, self.timeouts.proxy_connect);
+        let mut connecting = std::pin::pin!(connecting);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            if client.watch(cx, &mut self.proxy.buffers.borrow_mut().input) == Watch::Gone {
+                return Poll::Ready(Err(ProxyError::ClientGone(None)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A request that was put on its way to one server.
+struct Attempt {
+    upstream: Peer,
+    request: Pump,
+    /// 1xx answers on their way to the client.
+    interim: Pending,
+    interims: usize,
+    /// How much of what was read ahead was looked at for the end of the head.
+    scanned: usize,
+    /// Whether the upstream has sent anything.
+    heard: bool,
+    /// Why the upstream takes no more of the request; it may have answered all the same.
+    sink_error: Option<io::Error>,
+    /// When something last moved.
+    last: Instant,
+}
+
+impl Attempt {
+    /// Sends the request and reads the head of the answer; 1xx answers are passed on.
+    async fn answer(
+        &mut self,
+        asking: &Asking<'_>,
+        client: &mut Client,
+        exchange: &Exchange,
+    ) -> Result<ResponseHead, ProxyError> {
+        poll_fn(|cx| {
+            let mut buffers = asking.proxy.buffers.borrow_mut();
+            if client.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(Err(ProxyError::Stopping));
+            }
+            let mut progress = false;
+            self.poll_request(cx, client, &mut buffers, &mut progress)?;
+            if let Poll::Ready(head) = self.poll_head(cx, client, exchange, &mut buffers, &mut progress)? {
+                return Poll::Ready(Ok(head));
+            }
+            if progress {
+                self.last = Instant::now();
+            }
+            let (timeout, error) = self.waits_for(asking, exchange);
+            client.timer.poll(cx, client.deadline(self.last, timeout)).map(|()| {
+                Err(if client.half_closed && timeout > crate::client::HALF_CLOSED_GRACE {
+                    ProxyError::ClientGone(None)
+                } else {
+                    error
+                })
+            })
+        })
+        .await
+    }
+
+    /// Moves the request along; once it is out, looks whether the client is still there.
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        buffers: &mut Buffers,
+        progress: &mut bool,
+    ) -> Result<(), ProxyError> {
+        if self.request.is_done() || self.sink_error.is_some() {
+            return watch(client, cx, buffers);
+        }
+        match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
+            Poll::Pending if self.request.has_read_all() => watch(client, cx, buffers),
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => watch(client, cx, buffers),
+            Poll::Ready(Err(PumpError::Sink(error))) => {
+                self.sink_error = Some(error);
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(request_error(error)),
+        }
+    }
+
+    /// Reads until the head of a final answer is there.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        exchange: &Exchange,
+        buffers: &mut Buffers,
+        progress: &mut bool,
+    ) -> Poll<Result<ResponseHead, ProxyError>> {
+        loop {
+            // A client that does not take its 1xx answers gets no further ones.
+            match self.interim.poll_flush(cx, &mut client.peer.stream) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(ProxyError::ClientGone(Some(error)))),
+                Poll::Pending => return Poll::Pending,
+            }
+            if !self.upstream.ahead.is_empty() && self.scanned < self.upstream.ahead.len() {
+                match head::response(&self.upstream.ahead, self.scanned, RESPONSE_HEAD)
+                    .map_err(ProxyError::UpstreamHead)?
+                {
+                    Progress::Partial(scanned) => self.scanned = scanned,
+                    Progress::Whole(head, end) => {
+                        self.scanned = 0;
+                        self.upstream.ahead.drain(..end);
+                        if !(100..200).contains(&head.status) || head.status == 101 {
+                            return Poll::Ready(Ok(head));
+                        }
+                        self.interim(&head, exchange)?;
+                        continue;
+                    }
+                }
+            }
+            match self.upstream.stream.poll_read(cx, &mut buffers.input) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.heard = true;
+                    *progress = true;
+                    self.upstream.ahead.extend_from_slice(&buffers.input[..count]);
+                }
+                Poll::Ready(result) => {
+                    let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+                    let error = result.err().or_else(|| self.sink_error.take()).unwrap_or_else(ended);
+                    return Poll::Ready(Err(ProxyError::Upstream(error)));
+                }
+            }
+        }
+    }
+
+    /// Puts a 1xx answer on its way to the client (RFC 9110 §15.2), unless it cannot understand it.
+    fn interim(&mut self, head: &ResponseHead, exchange: &Exchange) -> Result<(), ProxyError> {
+        self.interims += 1;
+        if self.interims > MAX_INTERIM {
+            return Err(ProxyError::TooManyInterim);
+        }
+        let request = exchange.request();
+        let was_asked_for = head.status != 100 || request.expects_continue;
+        if request.head.version == Version::Http11 && was_asked_for {
+            let mut bytes = Vec::new();
+            outgoing::interim(&mut bytes, head);
+            self.interim.push(&bytes);
+        }
+        Ok(())
+    }
+
+    /// What is waited for, for how long, and what it means when it does not come.
+    fn waits_for(&self, asking: &Asking<'_>, exchange: &Exchange) -> (Duration, ProxyError) {
+        let timeouts = asking.timeouts;
+        if asking.is_upgrade {
+            let spent = self.last.saturating_duration_since(exchange.started());
+            let left = timeouts.tunnel_handshake.saturating_sub(spent);
+            (left, ProxyError::UpstreamTimeout("tunnel_handshake_timeout"))
+        } else if self.request.waits_for_sink() {
+            (timeouts.proxy_send, ProxyError::UpstreamTimeout("proxy_send_timeout"))
+        } else if !self.request.has_read_all() && self.sink_error.is_none() {
+            (timeouts.client_body, ProxyError::BodyTimeout)
+        } else {
+            (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
+        }
+    }
+}
+
+fn watch(client: &mut Client, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<(), ProxyError> {
+    match client.watch(cx, &mut buffers.input) {
+        Watch::Present => Ok(()),
+        Watch::Gone => Err(ProxyError::ClientGone(None)),
+    }
+}
+
+fn request_error(error: PumpError) -> ProxyError {
+    match error {
+        PumpError::Source(error) => ProxyError::ClientGone(Some(error)),
+        PumpError::Body(BodyError::Truncated) => ProxyError::ClientGone(None),
+        PumpError::Body(error) => ProxyError::Body(error),
+        PumpError::TooLarge => ProxyError::BodyTooLarge,
+        PumpError::Sink(error) => ProxyError::Upstream(error),
+    }
+}
+
+/// Streams an answer to the client, and what is left of the request to the upstream meanwhile.
+///
+/// # Errors
+/// Before the head is out: the answer is no HTTP. After it: why the answer is not whole.
+pub async fn relay(
+    proxy: &Rc<Proxy>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    answered: Answered,
+) -> Result<After, ProxyError> {
+    let Answered { head, upstream, lease, request, started } = answered;
+    let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
+    let (framing, encoding) = response_framing(&head, body, exchange);
+    // R25: while a part of the request is still to come, nobody knows where the next one starts.
+    let goes_on = request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
+    // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
+    let goes_on = goes_on && (client.peer.ahead.is_empty() || !asked_for_upgrade(exchange));
+    let mut bytes = Vec::with_capacity(1024);
+    outgoing::response(&mut bytes, &head, framing, Connection::of(exchange.request().head.version, goes_on));
+    exchange.outcome.status = head.status;
+    let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
+    let hint = keep_alive_hint(&head.fields);
+    exchange.outcome.response = Some(head);
+    let mut relaying = Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
+    relaying.response.prepend(&bytes);
+    let result = relaying.run(proxy, client, exchange).await;
+    let late = &mut exchange.outcome.late;
+    late.body_sent = relaying.response.written();
+    late.sent = late.body_sent + bytes.len() as u64;
+    note(exchange, |upstream| upstream.response = Some(started.elapsed()));
+    result?;
+    let Relaying { upstream, request, .. } = relaying;
+    // R26: bytes behind the answer would be taken for the next one.
+    if can_be_reused && request.is_done() && upstream.ahead.is_empty() {
+        if let Some(group) = exchange.group() {
+            proxy.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
+            proxy.sweep_pool();
+        }
+    }
+    Ok(if goes_on && !client.half_closed { After::Open } else { After::Close })
+}
+
+fn asked_for_upgrade(exchange: &Exchange) -> bool {
+    exchange.request().head.fields.values(Known::Upgrade).next().is_some()
+}
+
+/// How the body goes to the client: as it came, if the client's version knows that.
+fn response_framing(head: &ResponseHead, body: BodyLength, exchange: &Exchange) -> (ResponseFraming, Encoding) {
+    let request = exchange.request();
+    let has_no_body = request.is_head() || matches!(head.status, 204 | 304);
+    let trailers = exchange.location().is_some_and(|location| location.pass_trailers)
+        || hop_by_hop::accepts_trailers(&request.head.fields);
+    match body {
+        // RFC 9110 §8.6: a 204 has no length; the one of a HEAD or a 304 is what would have come.
+        _ if has_no_body => {
+            let length = head.content_length().filter(|_| head.status != 204);
+            (ResponseFraming::None(length), Encoding::Identity)
+        }
+        BodyLength::Length(length) => (ResponseFraming::Length(length), Encoding::Identity),
+        BodyLength::Chunked | BodyLength::UntilClose if request.head.version == Version::Http11 => {
+            (ResponseFraming::Chunked, Encoding::Chunked { trailers })
+        }
+        BodyLength::Chunked | BodyLength::UntilClose => (ResponseFraming::UntilClose, Encoding::Identity),
+    }
+}
+
+/// An answer on its way.
+struct Relaying {
+    upstream: Peer,
+    request: Pump,
+    response: Pump,
+    last: Instant,
+}
+
+impl Relaying {
+    async fn run(&mut self, proxy: &Rc<Proxy>, client: &mut Client, exchange: &Exchange) -> Result<(), ProxyError> {
+        let Some(location) = exchange.location() else { return Err(ProxyError::NoLocation) };
+        let timeouts = &location.timeouts;
+        poll_fn(|cx| {
+            let mut buffers = proxy.buffers.borrow_mut();
+            if client.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(Err(ProxyError::Stopping));
+            }
+            let mut progress = false;
+            let response =
+                self.response.poll(cx, &mut self.upstream, &mut client.peer, &mut buffers, &mut progress);
+            if let Poll::Ready(result) = response {
+                return Poll::Ready(result.map_err(response_error));
+            }
+            self.poll_request(cx, client, &mut buffers, &mut progress)?;
+            if progress {
+                self.last = Instant::now();
+            }
+            let (timeout, error) = if self.response.waits_for_sink() {
+                (timeouts.send, ProxyError::ClientTimeout)
+            } else {
+                (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
+            };
+            client.timer.poll(cx, client.deadline(self.last, timeout)).map(|()| {
+                Err(if client.half_closed { ProxyError::ClientGone(None) } else { error })
+            })
+        })
+        .await
+    }
+
+    /// What is left of the request goes on its way; an upstream that has answered need not take it.
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        buffers: &mut Buffers,
+        progress: &mut bool,
+    ) -> Result<(), ProxyError> {
+        if self.request.is_done() {
+            return watch(client, cx, buffers);
+        }
+        match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(PumpError::Sink(_))) => {
+                self.request = Pump::new(BodyLength::Length(0), Encoding::Identity, None);
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(request_error(error)),
+        }
+    }
+}
+
+fn response_error(error: PumpError) -> ProxyError {
+    match error {
+        PumpError::Source(error) => ProxyError::Upstream(error),
+        PumpError::Body(error) => ProxyError::UpstreamBody(error),
+        PumpError::Sink(error) => ProxyError::ClientGone(Some(error)),
+        // Responses have no limit.
+        PumpError::TooLarge => ProxyError::UpstreamBody(BodyError::TooLarge),
+    }
+}

@@ -1,0 +1,258 @@
+//! Writes the heads that go out: the end-to-end fields as they came, then what the proxy itself says.
+
+use std::io::Write as _;
+
+use super::fields::{Field, Known};
+use super::{FieldName, forwarded, hop_by_hop};
+use crate::config::Location;
+use crate::http1::body::BodyLength;
+use crate::http1::head::{ResponseHead, Version};
+use crate::request::Request;
+use crate::routing::location::PathMatcher;
+use crate::routing::values::{Values, verbatim};
+use crate::routing::variables::Variable;
+
+/// Writes the head of a request for the upstream. With `protocol` it asks for an upgrade to it, in the
+/// client's spelling.
+pub fn request(out: &mut Vec<u8>, location: &Location, request: &Request, values: &Values<'_>, protocol: Option<&[u8]>) {
+    out.extend_from_slice(request.head.method());
+    out.push(b' ');
+    target(out, location, request);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let rules = RequestRules { location, request, values, is_upgrade: protocol.is_some() };
+    for end_to_end in hop_by_hop::strip(&request.head.fields).iter() {
+        rules.pass(out, end_to_end);
+    }
+    rules.own(out);
+    match request.body {
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyLength::Length(length) if request.announces_body => {
+            line(out, "Content-Length", format_args!("{length}"));
+        }
+        _ => {}
+    }
+    match protocol {
+        Some(protocol) => {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(protocol);
+            out.extend_from_slice(b"\r\n");
+        }
+        // RFC 9110 §10.1.4: TE is for one hop, and says so.
+        None if location.pass_trailers || hop_by_hop::accepts_trailers(&request.head.fields) => {
+            out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
+        }
+        None => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The target for the upstream: as it came, in its normal form; or with the part that the location's
+/// path matched replaced by the URI part of `proxy_pass`.
+fn target(out: &mut Vec<u8>, location: &Location, request: &Request) {
+    let text = request.head.target();
+    match &location.proxy_pass.uri {
+        Some(uri) if request.path().starts_with(b"/") => {
+            out.extend_from_slice(uri.as_bytes());
+            let (PathMatcher::Exact(path) | PathMatcher::Prefix(path)) = &location.matcher;
+            out.extend_from_slice(request.target.encoded_rest(text, path.len()));
+        }
+        _ => out.extend_from_slice(request.target.encoded_path(text)),
+    }
+    if let Some(query) = request.query() {
+        // nginx: a query in `proxy_pass` stays, the client's is added to it.
+        out.push(if location.proxy_pass.uri.as_ref().is_some_and(|uri| uri.contains('?')) { b'&' } else { b'?' });
+        out.extend_from_slice(query);
+    }
+}
+
+/// What becomes of the fields of one request.
+struct RequestRules<'a> {
+    location: &'a Location,
+    request: &'a Request,
+    values: &'a Values<'a>,
+    is_upgrade: bool,
+}
+
+impl RequestRules<'_> {
+    /// Writes a field of the client's if it goes upstream.
+    fn pass(&self, out: &mut Vec<u8>, field: Field<'_>) {
+        if self.is_overridden(field.name) {
+            return;
+        }
+        match field.known {
+            // An authority in the target stands above it.
+            Known::Host => {
+                let authority = self.request.authority.as_deref().map_or(field.value, str::as_bytes);
+                raw_line(out, field.name, authority);
+            }
+            // These are written by `own`, from the client's where the client is believed.
+            Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp => {}
+            Known::ForwardedOther if !self.values.origin.is_trusted => {}
+            // An expectation without a body behind it would only make the upstream wait.
+            Known::Expect if !self.request.expects_continue => {}
+            known if self.is_upgrade => match known.websocket_spelling() {
+                Some(name) => raw_line(out, name.as_bytes(), field.value),
+                None => raw_line(out, field.name, field.value),
+            },
+            _ => raw_line(out, field.name, field.value),
+        }
+    }
+
+    fn is_overridden(&self, name: &[u8]) -> bool {
+        self.location.set_headers.iter().any(|(set, _)| set.as_str().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Writes what the proxy itself says: after the client's fields, so that nothing of the client's can
+    /// take it away (R13).
+    fn own(&self, out: &mut Vec<u8>) {
+        for (name, template) in self.location.set_headers.iter().filter(|(_, template)| !template.is_empty()) {
+            self.configured(out, name, template);
+        }
+        let fields = &self.request.head.fields;
+        if self.request.head.fields.values(Known::Host).next().is_none() {
+            self.default(out, "Host", |out| {
+                let host = self.request.authority.as_deref().unwrap_or(&self.location.proxy_pass.host);
+                out.extend_from_slice(host.as_bytes());
+            });
+        }
+        let trusted = |known| fields.values(known).next().filter(|_| self.values.origin.is_trusted);
+        if self.values.origin.peer.is_some() {
+            self.default(out, "X-Forwarded-For", |out| self.values.write(&Variable::ProxyAddXForwardedFor, out));
+        }
+        self.default(out, "X-Forwarded-Proto", |out| {
+            out.extend_from_slice(forwarded::scheme(trusted(Known::XForwardedProto), "http").as_bytes());
+        });
+        let host = trusted(Known::XForwardedHost).or(self.request.authority.as_deref().map(str::as_bytes));
+        if let Some(host) = host {
+            self.default(out, "X-Forwarded-Host", |out| out.extend_from_slice(host));
+        }
+        if self.values.origin.client.is_some() {
+            self.default(out, "X-Real-IP", |out| self.values.write(&Variable::RemoteAddr, out));
+        }
+    }
+
+    /// Writes what `proxy_set_header` says. nginx: a field whose value is empty is not sent.
+    fn configured(&self, out: &mut Vec<u8>, name: &FieldName, template: &crate::routing::variables::Template) {
+        let start = out.len();
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        let value = out.len();
+        template.write(out, self.values, verbatim);
+        // R17: a decoded path can hold line ends; a field that does is not sent at all.
+        let is_clean = !out[value..].iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        if out.len() == value || !is_clean {
+            out.truncate(start);
+        } else {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn default(&self, out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        if !self.is_overridden(name.as_bytes()) {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            value(out);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// How the body of a response goes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// There is none, and no length is told but the one that the upstream told (HEAD, 204, 304).
+    None(Option<u64>),
+    /// With `Content-Length`.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// Up to the end of the connection, for HTTP/1.0 clients.
+    UntilClose,
+}
+
+/// Writes the head of an upstream's response for the client.
+pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming, connection: Connection) {
+    status_line(out, head);
+    for field in hop_by_hop::strip(&head.fields).iter() {
+        raw_line(out, field.name, field.value);
+    }
+    match framing {
+        ResponseFraming::None(Some(length)) | ResponseFraming::Length(length) => {
+            line(out, "Content-Length", format_args!("{length}"));
+        }
+        ResponseFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        ResponseFraming::None(None) | ResponseFraming::UntilClose => {}
+    }
+    out.extend_from_slice(connection.line());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a 1xx answer, which has no framing.
+pub fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
+    status_line(out, head);
+    for field in hop_by_hop::strip(&head.fields).iter() {
+        raw_line(out, field.name, field.value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the 101 that opens a tunnel; `protocol` is what was asked for, and verified.
+pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, protocol: &[u8]) {
+    status_line(out, head);
+    out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+    out.extend_from_slice(protocol);
+    out.extend_from_slice(b"\r\n");
+    for field in hop_by_hop::strip(&head.fields).iter() {
+        raw_line(out, field.name, field.value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What the client is told about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It goes on, as HTTP/1.1 does by itself.
+    Open,
+    /// It goes on, which an HTTP/1.0 client must be told.
+    KeepAlive,
+    /// It ends with this answer.
+    Close,
+}
+
+impl Connection {
+    /// For a client of this version.
+    pub fn of(version: Version, goes_on: bool) -> Self {
+        match (goes_on, version) {
+            (false, _) => Self::Close,
+            (true, Version::Http10) => Self::KeepAlive,
+            (true, Version::Http11) => Self::Open,
+        }
+    }
+
+    /// The field that says so.
+    pub fn line(self) -> &'static [u8] {
+        match self {
+            Self::Open => b"",
+            Self::KeepAlive => b"Connection: keep-alive\r\n",
+            Self::Close => b"Connection: close\r\n",
+        }
+    }
+}
+
+fn status_line(out: &mut Vec<u8>, head: &ResponseHead) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {} ", head.status);
+    out.extend_from_slice(head.reason());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn raw_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn line(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
+    let _ = write!(out, "{name}: {value}\r\n");
+}

@@ -1,0 +1,261 @@
+//! Moves one body from one peer to the other, with back-pressure and a bounded amount in hand.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::headers::fields::Known;
+use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
+use crate::io::{Peer, Pending};
+
+/// How a body is framed on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is: its end is known by `Content-Length` or by the end of the connection.
+    Identity,
+    /// In chunks.
+    Chunked {
+        /// Whether trailers are passed on (R27).
+        trailers: bool,
+    },
+}
+
+/// The two buffers of a worker that every pump borrows while it is being polled.
+#[derive(Debug)]
+pub struct Buffers {
+    /// What was read.
+    pub input: Vec<u8>,
+    /// What is put together for writing.
+    pub output: Vec<u8>,
+}
+
+impl Buffers {
+    /// Large enough that a 1 MiB body takes few system calls, small enough for the cache.
+    pub const SIZE: usize = 64 * 1024;
+
+    /// Once for each worker.
+    pub fn new() -> Self {
+        Self { input: vec![0; Self::SIZE], output: Vec::with_capacity(Self::SIZE + 1024) }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Moves one body.
+#[derive(Debug)]
+pub struct Pump {
+    reader: BodyReader,
+    encoding: Encoding,
+    pending: Pending,
+    /// The most bytes of content that may come.
+    limit: Option<u64>,
+    content: u64,
+    written: u64,
+    waits_for_sink: bool,
+    ended: bool,
+}
+
+/// Why a body did not arrive whole.
+#[derive(Debug)]
+pub enum PumpError {
+    /// Reading failed.
+    Source(io::Error),
+    /// The body breaks its framing.
+    Body(BodyError),
+    /// The body is larger than allowed.
+    TooLarge,
+    /// Writing failed.
+    Sink(io::Error),
+}
+
+/// How often a pump reads before it lets the others have their turn.
+const TURNS: usize = 8;
+
+impl Pump {
+    /// For a body that is framed as `length` says and is sent on as `encoding` says.
+    pub fn new(length: BodyLength, encoding: Encoding, limit: Option<u64>) -> Self {
+        Self {
+            reader: BodyReader::new(length),
+            encoding,
+            pending: Pending::default(),
+            limit,
+            content: 0,
+            written: 0,
+            waits_for_sink: false,
+            ended: length.is_empty(),
+        }
+    }
+
+    /// Whether the body was read and written to its end.
+    pub fn is_done(&self) -> bool {
+        self.ended && self.pending.is_empty()
+    }
+
+    /// Whether the body was read to its end.
+    pub fn has_read_all(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    /// Whether it is the sink that is waited for.
+    pub fn waits_for_sink(&self) -> bool {
+        self.waits_for_sink
+    }
+
+    /// How many bytes of content were read so far.
+    pub fn content(&self) -> u64 {
+        self.content
+    }
+
+    /// How many bytes were handed to the sink, its framing included.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Puts bytes, such as a head, in front of everything.
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        self.pending.push(bytes);
+    }
+
+    /// Moves what can be moved now. `Ready` means that the body is through; `progress` is set when any
+    /// byte moved.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Peer,
+        to: &mut Peer,
+        buffers: &mut Buffers,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PumpError>> {
+        for _ in 0..TURNS {
+            // A head that waits goes out together with what was read behind it.
+            if !self.pending.is_empty() && (self.ended || from.ahead.is_empty()) {
+                self.waits_for_sink = true;
+                ready!(self.pending.poll_flush(cx, &mut to.stream)).map_err(PumpError::Sink)?;
+                self.waits_for_sink = false;
+                *progress = true;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            let count = ready!(from.poll_next(cx, &mut buffers.input)).map_err(PumpError::Source)?;
+            *progress = true;
+            if count == 0 {
+                self.reader.end_of_connection().map_err(PumpError::Body)?;
+            }
+            let sent = self.forward(cx, count, from, to, buffers)?;
+            self.waits_for_sink = sent.is_pending();
+            ready!(sent);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends the content of the first `count` bytes of the input on; what stands behind the body is
+    /// given back to `from`.
+    fn forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        count: usize,
+        from: &mut Peer,
+        to: &mut Peer,
+        buffers: &mut Buffers,
+    ) -> Result<Poll<()>, PumpError> {
+        let Buffers { input, output } = buffers;
+        let input = &input[..count];
+        output.clear();
+        let mut at = 0;
+        let mut direct = 0..0;
+        while at < input.len() && !self.reader.is_done() {
+            let step = self.reader.step(&input[at..]).map_err(PumpError::Body)?;
+            let content = at + step.content.start..at + step.content.end;
+            at += step.consumed;
+            self.content += content.len() as u64;
+            if self.limit.is_some_and(|limit| self.content > limit) {
+                return Err(PumpError::TooLarge);
+            }
+            match self.encoding {
+                // The usual case sends from the buffer that was read into, without a copy.
+                Encoding::Identity if direct.is_empty() && output.is_empty() => direct = content,
+                Encoding::Identity => {
+                    output.extend_from_slice(&input[std::mem::take(&mut direct)]);
+                    output.extend_from_slice(&input[content]);
+                }
+                Encoding::Chunked { .. } => push_chunk(output, &input[content]),
+            }
+        }
+        from.put_back(&input[at..]);
+        if self.reader.is_done() {
+            self.ended = true;
+            if let Encoding::Chunked { trailers } = self.encoding {
+                push_last_chunk(output, if trailers { self.reader.trailers() } else { b"" });
+            }
+        }
+        let bytes = if output.is_empty() { &input[direct] } else { output.as_slice() };
+        self.written += bytes.len() as u64;
+        match self.pending.poll_send(cx, &mut to.stream, bytes) {
+            Poll::Ready(sent) => sent.map(Poll::Ready).map_err(PumpError::Sink),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+}
+
+fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
+    if content.is_empty() {
+        return; // A chunk of size 0 would be the last one.
+    }
+    let mut size = [0; 16];
+    let mut start = size.len();
+    let mut rest = content.len();
+    while rest > 0 {
+        start -= 1;
+        size[start] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
+    }
+    output.extend_from_slice(&size[start..]);
+    output.extend_from_slice(b"\r\n");
+    output.extend_from_slice(content);
+    output.extend_from_slice(b"\r\n");
+}
+
+fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
+    output.extend_from_slice(b"0\r\n");
+    for line in trailer_lines(trailers) {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        if may_be_trailer(name) {
+            output.extend_from_slice(line);
+            output.extend_from_slice(b"\r\n");
+        }
+    }
+    output.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9110 §6.5.1: no framing, routing, authentication, request modifiers or content description in a
+/// trailer, where nobody has checked them (R27).
+fn may_be_trailer(name: &[u8]) -> bool {
+    const REFUSED: &[&str] = &[
+        "authorization", "cache-control", "content-encoding", "content-range", "content-type", "cookie", "date",
+        "expires", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "location",
+        "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "range", "retry-after", "set-cookie",
+        "vary", "www-authenticate",
+    ];
+    let known = Known::of(name);
+    known == Known::Other && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_written_as_rfc_9112_says() {
+        let mut output = Vec::new();
+        push_chunk(&mut output, b"");
+        push_chunk(&mut output, &[b'x'; 27]);
+        push_last_chunk(&mut output, b"X-T: 1\r\nContent-Length: 3\r\nSet-Cookie: a\r\nGrpc-Status: 0\r\n");
+        let expected = format!("1b\r\n{}\r\n0\r\nX-T: 1\r\nGrpc-Status: 0\r\n\r\n", "x".repeat(27));
+        assert_eq!(String::from_utf8_lossy(&output), expected);
+    }
+}

@@ -1,0 +1,146 @@
+//! The byte streams to clients and upstreams, with what was read ahead of its use.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection to a peer.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix-domain socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Reads once into `buffer`: 0 is the end of what the peer sends.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        })?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes once.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Says that nothing more will be sent (FIN); reading goes on.
+    pub fn shutdown_write(&mut self) {
+        let socket = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Unix(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+        };
+        // It fails when the connection is gone already, which is what was wanted.
+        drop(socket);
+    }
+
+    /// Makes the end of the connection an abnormal one: RST instead of FIN, once it is dropped. The
+    /// peer must not take what it got so far for the whole.
+    pub fn reset(&mut self) {
+        if let Self::Tcp(stream) = self {
+            let _ = stream.set_zero_linger();
+        }
+    }
+}
+
+/// A connection and the bytes that were read from it but not used yet.
+#[derive(Debug)]
+pub struct Peer {
+    /// The connection.
+    pub stream: Stream,
+    /// What was read ahead; empty, and without memory of its own, most of the time.
+    pub ahead: Vec<u8>,
+}
+
+impl Peer {
+    /// With nothing read yet.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, ahead: Vec::new() }
+    }
+
+    /// The next bytes, put into `buffer`: first what was read ahead, then from the connection.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.ahead.is_empty() {
+            return self.stream.poll_read(cx, buffer);
+        }
+        let count = self.ahead.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.ahead[..count]);
+        if count == self.ahead.len() {
+            self.ahead = Vec::new();
+        } else {
+            self.ahead.drain(..count);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// Gives back bytes that were taken by [`Peer::poll_next`] but belong to what comes next.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.ahead.splice(..0, bytes.iter().copied());
+        }
+    }
+}
+
+/// Bytes on their way out that the socket did not take at once.
+#[derive(Debug, Default)]
+pub struct Pending {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Pending {
+    /// Whether everything is sent.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Adds bytes behind those that wait.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Sends what waits. Its memory is given back with the last byte.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+        while self.sent < self.bytes.len() {
+            self.sent += non_zero(ready!(to.poll_write(cx, &self.bytes[self.sent..]))?)?;
+        }
+        if !self.bytes.is_empty() {
+            *self = Self::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends `bytes` behind what waits; what the socket does not take now is kept.
+    /// `Ready` means that all of it is sent.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result<()>> {
+        let mut rest = bytes;
+        if self.is_empty() {
+            while !rest.is_empty() {
+                match to.poll_write(cx, rest) {
+                    Poll::Ready(count) => rest = &rest[non_zero(count?)?..],
+                    Poll::Pending => break,
+                }
+            }
+        }
+        if rest.is_empty() && self.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.push(rest);
+        self.poll_flush(cx, to)
+    }
+}
+
+fn non_zero(count: usize) -> io::Result<usize> {
+    if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
+}

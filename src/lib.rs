@@ -1,0 +1,27 @@
+//! hopgate: a WebSocket-aware reverse proxy. The modules in the order in which a request meets them.
+
+pub mod cli;
+pub mod config;
+pub mod server;
+
+pub mod http1;
+pub mod io;
+pub mod request;
+pub mod timer;
+
+pub mod headers;
+pub mod routing;
+
+pub mod client;
+pub mod forward;
+pub mod proxy;
+pub mod upgrade;
+pub mod websocket;
+
+pub mod tunnel;
+pub mod upstream;
+
+pub mod error;
+pub mod log;
+
+pub mod demo;

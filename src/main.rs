@@ -1,0 +1,18 @@
+//! Turns arguments into a command, and its result into an exit code.
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hopgate::cli::{Cli, Command, EXIT_BUG, check, demo, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The panic has said what is wrong by then; the code says that it is nobody else's mistake.
+    let code = catch_unwind(|| match &cli.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::check(arguments),
+        Command::Demo(arguments) => demo::demo(arguments),
+    });
+    ExitCode::from(code.unwrap_or(EXIT_BUG))
+}

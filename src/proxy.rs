@@ -1,0 +1,511 @@
+//! Decides what happens to one request; the only place where an error becomes a response.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::config::{AccessLog, Config, ListenAddress, Location, Server};
+use crate::error::{Fault, ProxyError, reason};
+use crate::forward;
+use crate::headers::outgoing::Connection;
+use crate::http1::head::{HeadError, RequestHead, Version};
+use crate::http1::pump::Buffers;
+use crate::io::Pending;
+use crate::log::AccessLines;
+use crate::request::{Addressed, Origin, Request};
+use crate::routing::values::{Outcome, Values};
+use crate::server::limits::Connections;
+use crate::server::tasks::{Phase, Tasks};
+use crate::upgrade::{self, Intent};
+use crate::upstream::balance::Group;
+use crate::upstream::pool::Pool;
+use crate::upstream::resolve::Resolver;
+use crate::websocket::{self, HandshakeError};
+
+/// Everything that the connections of one worker share.
+#[derive(Debug)]
+pub struct Proxy {
+    state: RefCell<Arc<State>>,
+    /// What the workers of the process share.
+    pub shared: Arc<Shared>,
+    /// Idle connections to upstreams.
+    pub pool: RefCell<Pool>,
+    is_sweeping: Cell<bool>,
+    /// Borrowed while a task is being polled, never longer.
+    pub buffers: RefCell<Buffers>,
+    /// The access logs.
+    pub lines: Rc<AccessLines>,
+    /// The connections and tunnels.
+    pub tasks: Rc<Tasks>,
+}
+
+/// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration.
+    pub config: Config,
+    /// Its upstreams, in the same order.
+    pub groups: Vec<Arc<Group>>,
+}
+
+/// What the workers of a process share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// The client connections.
+    pub connections: Arc<Connections>,
+    /// The addresses of host names.
+    pub resolver: Resolver,
+    /// The number of the next client connection.
+    pub next_connection: AtomicU64,
+}
+
+/// One request on its way, for those who deal with it and for the log.
+#[derive(Debug)]
+pub struct Exchange {
+    state: Arc<State>,
+    server: usize,
+    location: Option<usize>,
+    subject: Subject,
+    origin: Origin,
+    started: Instant,
+    /// What became of it so far.
+    pub outcome: Outcome,
+}
+
+/// What an exchange is about: as much as could be read.
+#[derive(Debug)]
+enum Subject {
+    Nothing,
+    Head(Box<RequestHead>),
+    Request(Box<Request>),
+}
+
+/// What becomes of the client's connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It goes on with the next request.
+    Open,
+    /// It ends, in good order.
+    Close,
+}
+
+impl State {
+    /// Puts a configuration to use; `previous` is what was in use before.
+    pub fn new(config: Config, previous: Option<&State>) -> Self {
+        let before = previous.map_or(&[][..], |state| &state.groups);
+        let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
+        Self { groups: groups.collect(), config }
+    }
+
+    /// The place of the server that answers for a host on a listening address; `None` if the address is
+    /// not listened on (any more).
+    fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
+        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
+        Some(listener.servers.find(host))
+    }
+
+    /// The default server of a listening address.
+    pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
+        // No host is empty by then: an empty name is looked up for clients that named none.
+        self.server_for(listener, "").map(|server| &self.config.servers[server])
+    }
+}
+
+impl Proxy {
+    /// For one worker.
+    pub fn new(state: Arc<State>, shared: Arc<Shared>, lines: Rc<AccessLines>) -> Self {
+        Self {
+            state: RefCell::new(state),
+            shared,
+            pool: RefCell::default(),
+            is_sweeping: Cell::new(false),
+            buffers: RefCell::default(),
+            lines,
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// The configuration in use.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Takes a new configuration into use, from the next request on.
+    pub fn reload(&self, state: Arc<State>) {
+        self.lines.flush();
+        *self.state.borrow_mut() = state;
+    }
+
+    /// Answers one request. What is returned is the client if its connection goes on as HTTP.
+    pub async fn handle(self: &Rc<Self>, mut client: Client, head: RequestHead, started: Instant) -> Option<Client> {
+        client.info.requests += 1;
+        let mut exchange = match self.exchange(&client, head, started) {
+            Ok(exchange) => exchange,
+            Err((exchange, error)) => return self.fail(client, *exchange, error).await,
+        };
+        let result = match exchange.location() {
+            None => Err(ProxyError::NoLocation),
+            Some(location) => match Intent::of(exchange.request(), &location.upgrade) {
+                Err(error) => Err(error),
+                Ok(Intent::Forward) => forward::send(self, &mut client, &mut exchange).await,
+                Ok(Intent::Upgrade(upgrade)) => return upgrade::switch(self, client, exchange, upgrade).await,
+            },
+        };
+        self.finish(client, exchange, result).await
+    }
+
+    /// Ends an exchange: an error becomes a response, the access line is written.
+    pub async fn finish(
+        self: &Rc<Self>,
+        client: Client,
+        mut exchange: Exchange,
+        result: Result<After, ProxyError>,
+    ) -> Option<Client> {
+        match result {
+            Ok(after) => {
+                self.record(&client, &mut exchange);
+                self.leave(client, after).await
+            }
+            Err(error) => self.fail(client, exchange, error).await,
+        }
+    }
+
+    /// Answers what never became a request: a head that is none, or that did not come in time.
+    pub async fn refuse(self: &Rc<Self>, client: Client, error: ProxyError, started: Instant) {
+        let state = self.state();
+        let server = state.server_for(&client.info.listener, "").unwrap_or(0);
+        let exchange = Exchange::new(state, server, Subject::Nothing, &client, started);
+        self.fail(client, exchange, error).await;
+    }
+
+    /// Finds the server and the location for a head.
+    fn exchange(
+        &self,
+        client: &Client,
+        head: RequestHead,
+        started: Instant,
+    ) -> Result<Exchange, (Box<Exchange>, ProxyError)> {
+        let mut state = self.state();
+        if state.server_for(&client.info.listener, "").is_none() {
+            // A reload took the listener away; its connections are served as they were, to their end.
+            state = Arc::clone(&client.accepted_under);
+        }
+        let failed = |state, server, (error, head): (ProxyError, RequestHead)| {
+            let subject = Subject::Head(Box::new(head));
+            (Box::new(Exchange::new(state, server, subject, client, started)), error)
+        };
+        let addressed = match Addressed::new(head) {
+            Ok(addressed) => addressed,
+            Err(error) => {
+                let server = state.server_for(&client.info.listener, "").unwrap_or(0);
+                return Err(failed(state, server, error));
+            }
+        };
+        let server = state.server_for(&client.info.listener, &addressed.host).unwrap_or(0);
+        let mut request = match addressed.check(&state.config.servers[server]) {
+            Ok(request) => request,
+            Err(error) => return Err(failed(state, server, error)),
+        };
+        if !state.config.servers[server].limits.underscores_in_headers {
+            drop_underscores(&mut request);
+        }
+        Ok(Exchange::new(state, server, Subject::Request(Box::new(request)), client, started))
+    }
+
+    /// Tells the client of an error, if it can still be told, and the log.
+    async fn fail(self: &Rc<Self>, mut client: Client, mut exchange: Exchange, error: ProxyError) -> Option<Client> {
+        exchange.tell(&client, &error);
+        let status = error.status();
+        if exchange.outcome.status != 0 || status == 499 {
+            // The head is out already, or nobody listens: what is left is to make sure that the
+            // client does not take what it got for the whole.
+            if exchange.outcome.status == 0 {
+                exchange.outcome.status = status;
+            }
+            self.record(&client, &mut exchange);
+            client.peer.stream.reset();
+            return None;
+        }
+        exchange.outcome.status = status;
+        let after = exchange.after_error(&client, &error);
+        let response = error_response(&error, &exchange, after);
+        exchange.outcome.late.sent = response.len() as u64;
+        exchange.outcome.late.body_sent = if exchange.is_head() { 0 } else { body_of(status).len() as u64 };
+        let timeout = exchange.location().map_or(Duration::from_secs(5), |location| location.timeouts.send);
+        let sent = send_all(&mut client, &response, timeout).await;
+        self.record(&client, &mut exchange);
+        if sent { self.leave(client, after).await } else { None }
+    }
+
+    /// Writes the access line.
+    fn record(self: &Rc<Self>, client: &Client, exchange: &mut Exchange) {
+        exchange.outcome.late.duration = exchange.started.elapsed();
+        if let Some(log) = exchange.access_log() {
+            self.lines.request(log, &exchange.values(client));
+        }
+    }
+
+    async fn leave(&self, mut client: Client, after: After) -> Option<Client> {
+        if after == After::Open {
+            return Some(client);
+        }
+        linger(&mut client, &self.buffers).await;
+        None
+    }
+
+    /// Closes idle upstream connections in time, for as long as there are any.
+    pub fn sweep_pool(self: &Rc<Self>) {
+        if self.is_sweeping.replace(true) {
+            return;
+        }
+        let proxy = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if !proxy.pool.borrow_mut().sweep() {
+                    break;
+                }
+            }
+            proxy.is_sweeping.set(false);
+        });
+    }
+}
+
+/// R15: to an app behind a CGI-like interface `X_Real_IP` is `X-Real-IP`; so such names do not pass.
+fn drop_underscores(request: &mut Request) {
+    request.head.fields.retain(|field| {
+        let passes = !field.name.contains(&b'_');
+        if !passes {
+            let name = String::from_utf8_lossy(field.name);
+            tracing::info!(field = %name, "a field with `_` in its name was dropped; `underscores_in_headers = true` keeps it");
+        }
+        passes
+    });
+}
+
+impl Exchange {
+    fn new(state: Arc<State>, server: usize, subject: Subject, client: &Client, started: Instant) -> Self {
+        let rules = &state.config.servers[server];
+        let (location, origin) = match &subject {
+            Subject::Request(request) => {
+                (rules.paths.find(request.path()), Origin::of(client.info.ip(), &request.head, rules))
+            }
+            Subject::Head(head) => (None, Origin::of(client.info.ip(), head, rules)),
+            Subject::Nothing => (None, Origin::unknown(client.info.ip())),
+        };
+        let location = match &subject {
+            // `OPTIONS *` is about the server as a whole: it goes where the server's root goes.
+            Subject::Request(request) if request.path() == b"*" => rules.paths.find(b"/"),
+            _ => location,
+        };
+        let mut outcome = Outcome::default();
+        outcome.late.received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
+        Self { state, server, location, subject, origin, started, outcome }
+    }
+
+    /// The request. To be asked only once there is one.
+    pub fn request(&self) -> &Request {
+        match &self.subject {
+            Subject::Request(request) => request,
+            Subject::Head(_) | Subject::Nothing => unreachable!("an exchange is dealt with once it has a request"),
+        }
+    }
+
+    /// The server that answers.
+    pub fn server(&self) -> &Server {
+        &self.state.config.servers[self.server]
+    }
+
+    /// The location, if there is one for the path.
+    pub fn location(&self) -> Option<&Location> {
+        self.location.map(|location| &self.server().locations[location])
+    }
+
+    /// The upstream of the location.
+    pub fn group(&self) -> Option<Arc<Group>> {
+        self.location().map(|location| Arc::clone(&self.state.groups[location.proxy_pass.upstream]))
+    }
+
+    /// When its first byte arrived.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Where it is recorded.
+    pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.location().map_or(&self.server().access_log, |location| &location.access_log).as_ref()
+    }
+
+    /// What the variables can ask about.
+    pub fn values<'a>(&'a self, client: &'a Client) -> Values<'a> {
+        Values {
+            client: &client.info,
+            origin: self.origin,
+            head: self.subject.head(),
+            request: self.subject.request(),
+            server_name: &self.server().name,
+            proxy_pass: self.location().map(|location| &location.proxy_pass),
+            outcome: &self.outcome,
+        }
+    }
+
+    /// Whether the client's connection goes on after this exchange, as far as the client and the limits
+    /// are concerned.
+    pub fn may_keep_alive(&self, client: &Client) -> bool {
+        let limits = &self.server().limits;
+        self.subject.head().is_some_and(RequestHead::keeps_alive)
+            && !client.half_closed
+            && client.task.current_phase() == Phase::Serving
+            && limits.keepalive_requests.is_none_or(|most| client.info.requests < most)
+            && !limits.keepalive_timeout.is_zero()
+            && self.state.config.listeners.iter().any(|known| known.address == client.info.listener)
+    }
+
+    fn after_error(&self, client: &Client, error: &ProxyError) -> After {
+        // R25: a body that was not read would be taken for the next request.
+        let has_no_body = self.subject.request().is_some_and(|request| request.body.is_empty());
+        let goes_on = error.keeps_connection() && has_no_body && self.may_keep_alive(client);
+        if goes_on { After::Open } else { After::Close }
+    }
+
+    fn is_head(&self) -> bool {
+        self.subject.request().is_some_and(Request::is_head)
+    }
+
+    /// Tells the log why a request failed: once, here.
+    fn tell(&self, client: &Client, error: &ProxyError) {
+        let mut why = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(source) = cause {
+            why = format!("{why}: {source}");
+            cause = source.source();
+        }
+        let mut peer = Vec::new();
+        let values = self.values(client);
+        values.write(&crate::routing::variables::Variable::RemoteAddr, &mut peer);
+        let peer = String::from_utf8_lossy(&peer);
+        let line = self.subject.head().map_or_else(String::new, |head| printable(head.line()));
+        let upstream = self.outcome.upstreams.last().map_or("", |upstream| upstream.address.as_str());
+        match (error, error.fault()) {
+            (ProxyError::ClientGone(_), _) => tracing::debug!(client = %peer, request = line, "{why}"),
+            (_, Fault::Upstream) => tracing::warn!(client = %peer, request = line, upstream, "{why}"),
+            (_, Fault::Limit) => tracing::warn!(client = %peer, request = line, "{why}"),
+            (_, Fault::Client) => tracing::info!(client = %peer, request = line, "{why}"),
+        }
+    }
+}
+
+/// A request line for a person's eyes: no control bytes.
+fn printable(line: &[u8]) -> String {
+    line.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect()
+}
+
+impl Subject {
+    fn head(&self) -> Option<&RequestHead> {
+        match self {
+            Self::Nothing => None,
+            Self::Head(head) => Some(head),
+            Self::Request(request) => Some(&request.head),
+        }
+    }
+
+    fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Request(request) => Some(request),
+            Self::Head(_) | Self::Nothing => None,
+        }
+    }
+}
+
+fn body_of(status: u16) -> String {
+    format!("{status} {}\n", reason(status))
+}
+
+/// The whole response that tells a client of an error.
+fn error_response(error: &ProxyError, exchange: &Exchange, after: After) -> Vec<u8> {
+    let status = error.status();
+    let body = body_of(status);
+    let version = exchange.subject.head().map_or(Version::Http11, |head| head.version);
+    let connection = Connection::of(version, after == After::Open).line();
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let mut response = format!(
+        "HTTP/1.1 {status} {}\r\nServer: hopgate\r\nDate: {date}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+        reason(status),
+        body.len(),
+    );
+    match error {
+        // RFC 9110 §15.5.6.
+        ProxyError::Method => response.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
+        // RFC 6455 §4.4, RFC 9110 §15.5.22.
+        ProxyError::Handshake(HandshakeError::Version) => {
+            response.push_str(&format!("Sec-WebSocket-Version: {}\r\nUpgrade: websocket\r\n", websocket::VERSION));
+        }
+        _ => {}
+    }
+    let mut response = response.into_bytes();
+    match error {
+        ProxyError::Handshake(HandshakeError::Version) => {
+            response.extend_from_slice(b"Connection: Upgrade, close\r\n");
+        }
+        _ => response.extend_from_slice(connection),
+    }
+    response.extend_from_slice(b"\r\n");
+    if !exchange.is_head() {
+        response.extend_from_slice(body.as_bytes());
+    }
+    response
+}
+
+/// Sends bytes that are in hand; `false` if the client did not take them.
+async fn send_all(client: &mut Client, bytes: &[u8], timeout: Duration) -> bool {
+    let mut pending = Pending::default();
+    pending.push(bytes);
+    let deadline = Instant::now() + timeout;
+    poll_fn(|cx| {
+        if let Poll::Ready(sent) = pending.poll_flush(cx, &mut client.peer.stream) {
+            return Poll::Ready(sent.is_ok());
+        }
+        client.timer.poll(cx, deadline).map(|()| false)
+    })
+    .await
+}
+
+/// How long a connection that was ended is still read from.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Ends a connection so that the answer arrives: closing a socket with unread bytes in it resets the
+/// connection, which takes the answer away from a client that is still sending (nginx: `lingering_close`).
+async fn linger(client: &mut Client, buffers: &RefCell<Buffers>) {
+    client.peer.stream.shutdown_write();
+    if client.half_closed {
+        return;
+    }
+    let deadline = Instant::now() + LINGER;
+    poll_fn(|cx| {
+        if client.task.phase(cx) == Phase::Killed {
+            return Poll::Ready(());
+        }
+        let mut buffers = buffers.borrow_mut();
+        loop {
+            match client.peer.stream.poll_read(cx, &mut buffers.input) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return client.timer.poll(cx, deadline),
+            }
+        }
+    })
+    .await;
+}
+
+impl From<HeadError> for ProxyError {
+    fn from(error: HeadError) -> Self {
+        Self::Head(error)
+    }
+}

@@ -1,0 +1,140 @@
+//! Which server answers for a host: nginx's rules for `server_name`.
+
+use std::collections::HashMap;
+
+/// A name of a server. nginx's regular expressions come with the drop-in as a further variant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerName {
+    /// `example.com`, or the empty name, for requests without a host.
+    Exact(String),
+    /// `*.example.com`, kept as `.example.com`: any name under it, at any depth.
+    LeadingWildcard(String),
+    /// `www.example.*`, kept as `www.example.`: any ending.
+    TrailingWildcard(String),
+}
+
+impl ServerName {
+    /// Reads a name as it stands in `server_name`; upper case is folded. `.example.com` is nginx's
+    /// short form of `example.com` and `*.example.com` and gives both.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the name.
+    pub fn parse(text: &str) -> Result<Vec<Self>, &'static str> {
+        let name = text.to_ascii_lowercase();
+        if name.starts_with('~') {
+            return Err("regular expressions in `server_name` are not supported yet");
+        }
+        if name.contains([':', '/', ' ', '$']) {
+            return Err("a server name is a host name without scheme, port or path");
+        }
+        if let Some(rest) = name.strip_prefix("*.") {
+            return plain(rest).map(|rest| vec![Self::LeadingWildcard(format!(".{rest}"))]);
+        }
+        if let Some(rest) = name.strip_prefix('.') {
+            return plain(rest)
+                .map(|rest| vec![Self::Exact(rest.to_owned()), Self::LeadingWildcard(format!(".{rest}"))]);
+        }
+        if let Some(rest) = name.strip_suffix(".*") {
+            return plain(rest).map(|rest| vec![Self::TrailingWildcard(format!("{rest}."))]);
+        }
+        if name.contains('*') {
+            return Err("`*` may only stand for the first or the last part of a name: `*.example.com`, `example.*`");
+        }
+        Ok(vec![Self::Exact(name)])
+    }
+}
+
+fn plain(rest: &str) -> Result<&str, &'static str> {
+    if rest.is_empty() || rest.contains('*') {
+        return Err("`*` may only stand for the first or the last part of a name: `*.example.com`, `example.*`");
+    }
+    Ok(rest)
+}
+
+/// The servers behind one listening address.
+#[derive(Debug)]
+pub struct ServerNames {
+    default: usize,
+    exact: HashMap<String, usize>,
+    /// By length of the name, the longest first.
+    leading: Vec<(String, usize)>,
+    trailing: Vec<(String, usize)>,
+}
+
+impl ServerNames {
+    /// `default` is the server for a host that nobody has claimed; of two servers with the same
+    /// name the first one has it.
+    pub fn new(default: usize, names: impl IntoIterator<Item = (ServerName, usize)>) -> Self {
+        let mut found = Self { default, exact: HashMap::new(), leading: Vec::new(), trailing: Vec::new() };
+        for (name, server) in names {
+            match name {
+                ServerName::Exact(name) => {
+                    found.exact.entry(name).or_insert(server);
+                }
+                ServerName::LeadingWildcard(name) => found.leading.push((name, server)),
+                ServerName::TrailingWildcard(name) => found.trailing.push((name, server)),
+            }
+        }
+        found.leading.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        found.trailing.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        found
+    }
+
+    /// The server for a host in lower case, without a port and without a dot at its end. nginx's
+    /// order: the exact name, the longest `*.name`, the longest `name.*`, the default.
+    pub fn find(&self, host: &str) -> usize {
+        if let Some(&server) = self.exact.get(host) {
+            return server;
+        }
+        let leading = self.leading.iter().find(|(name, _)| host.len() > name.len() && host.ends_with(name));
+        let trailing = || self.trailing.iter().find(|(name, _)| host.len() > name.len() && host.starts_with(name));
+        leading.or_else(trailing).map_or(self.default, |(_, server)| *server)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_exact_leading_trailing_default() {
+        let names = [
+            ("example.com", 1),
+            ("*.example.com", 2),
+            ("*.deep.example.com", 3),
+            ("www.example.*", 4),
+            (".both.org", 5),
+            ("www.example.com", 6),
+            ("example.com", 7),
+        ];
+        let servers = ServerNames::new(
+            0,
+            names.iter().flat_map(|(name, server)| {
+                ServerName::parse(name).unwrap().into_iter().map(|name| (name, *server))
+            }),
+        );
+        for (host, server) in [
+            ("example.com", 1),
+            ("a.example.com", 2),
+            ("a.b.example.com", 2),
+            ("a.deep.example.com", 3),
+            ("www.example.com", 6),
+            ("www.example.net", 4),
+            ("www.example.", 0),
+            ("both.org", 5),
+            ("x.both.org", 5),
+            (".example.com", 0),
+            ("other", 0),
+            ("", 0),
+        ] {
+            assert_eq!(servers.find(host), server, "{host}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused() {
+        for name in ["a.*.com", "*", "*.", "w*.example.com", "http://a", "a:80", "~^a$", "*.a.*"] {
+            assert!(ServerName::parse(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! What the variables are worth: for a request on its way, and for the log afterwards.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::client::ClientInfo;
+use crate::config::{ListenAddress, ProxyPass};
+use crate::headers::fields::{Fields, Known};
+use crate::http1::head::{RequestHead, ResponseHead};
+use crate::request::{Origin, Request};
+use crate::routing::variables::{Part, Template, Variable};
+
+/// Everything that a variable can ask about.
+#[derive(Debug)]
+pub struct Values<'a> {
+    /// The connection.
+    pub client: &'a ClientInfo,
+    /// Who sent the request.
+    pub origin: Origin,
+    /// The head, if one was read.
+    pub head: Option<&'a RequestHead>,
+    /// The request, if the head was that of one.
+    pub request: Option<&'a Request>,
+    /// `$server_name`.
+    pub server_name: &'a str,
+    /// Where the location sends its requests.
+    pub proxy_pass: Option<&'a ProxyPass>,
+    /// What became of the request so far.
+    pub outcome: &'a Outcome,
+}
+
+/// What became of a request.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The status that the client was sent; 0 if none.
+    pub status: u16,
+    /// The upstream's head.
+    pub response: Option<ResponseHead>,
+    /// The upstream servers that were asked, in their order.
+    pub upstreams: Vec<UpstreamOutcome>,
+    /// What changes until the line is written.
+    pub late: Late,
+}
+
+/// What became of a request at one upstream server.
+#[derive(Debug, Default)]
+pub struct UpstreamOutcome {
+    /// The server, as configured.
+    pub address: String,
+    /// The status of its answer; 0 if there was none.
+    pub status: u16,
+    /// From the choice of the server to the connection.
+    pub connect: Option<Duration>,
+    /// To the head of its answer.
+    pub header: Option<Duration>,
+    /// To the end of its answer.
+    pub response: Option<Duration>,
+}
+
+/// What is only known when a line is written. A tunnel's second line is written long after its first:
+/// this is all that is kept for it beside the text.
+#[derive(Clone, Debug, Default)]
+pub struct Late {
+    /// From the first byte of the request.
+    pub duration: Duration,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+    /// Bytes to the client without the head.
+    pub body_sent: u64,
+    /// The tunnel, if the request became one.
+    pub tunnel: Option<TunnelLine>,
+}
+
+/// What a log line says of a tunnel.
+#[derive(Clone, Debug)]
+pub struct TunnelLine {
+    /// Shared by both lines of the tunnel.
+    pub id: String,
+    /// Why it ended; `None` in the line at its start.
+    pub end: Option<&'static str>,
+}
+
+/// How a variable's value is put into a text.
+pub type Escape = fn(&mut Vec<u8>, &[u8]);
+
+/// As it is.
+pub fn verbatim(out: &mut Vec<u8>, value: &[u8]) {
+    out.extend_from_slice(value);
+}
+
+impl Template {
+    /// Writes the text with its variables filled in.
+    pub fn write(&self, out: &mut Vec<u8>, values: &Values<'_>, escape: Escape) {
+        let mut value = Vec::new();
+        for part in self.parts() {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => {
+                    value.clear();
+                    values.write(variable, &mut value);
+                    escape(out, &value);
+                }
+            }
+        }
+    }
+}
+
+impl Values<'_> {
+    /// Adds the value of a variable to `out`; nothing if it has none.
+    pub fn write(&self, variable: &Variable, out: &mut Vec<u8>) {
+        if self.outcome.late.write(variable, out) {
+            return;
+        }
+        match variable {
+            Variable::Arg(_) | Variable::Args | Variable::Cookie(_) | Variable::Http(_) => self.of_head(variable, out),
+            Variable::ContentLength | Variable::ContentType | Variable::RemoteUser => self.of_head(variable, out),
+            Variable::IsArgs | Variable::Request | Variable::RequestMethod | Variable::RequestUri => {
+                self.of_head(variable, out);
+            }
+            Variable::ServerProtocol | Variable::Uri | Variable::Host => self.of_head(variable, out),
+            Variable::UpstreamAddr
+            | Variable::UpstreamConnectTime
+            | Variable::UpstreamHeaderTime
+            | Variable::UpstreamResponseTime
+            | Variable::UpstreamStatus => self.of_upstreams(variable, out),
+            Variable::SentHttp(name) | Variable::UpstreamHttp(name) => {
+                joined(out, self.outcome.response.as_ref().map(|head| &head.fields), name);
+            }
+            Variable::Status => display(out, format_args!("{:03}", self.outcome.status)),
+            _ => self.of_connection(variable, out),
+        }
+    }
+
+    fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {
+        match variable {
+            Variable::Connection => display(out, self.client.id),
+            Variable::ConnectionRequests => display(out, self.client.requests),
+            Variable::Hostname => out.extend_from_slice(hostname().as_bytes()),
+            Variable::Pid => display(out, std::process::id()),
+            Variable::ProxyAddXForwardedFor => self.add_x_forwarded_for(out),
+            Variable::ProxyHost => out.extend_from_slice(self.proxy_pass.map_or("", |pass| &pass.host).as_bytes()),
+            Variable::ProxyPort => {
+                if let Some(pass) = self.proxy_pass {
+                    display(out, pass.port);
+                }
+            }
+            Variable::RealipRemoteAddr => self.ip(self.origin.peer, out),
+            Variable::RealipRemotePort | Variable::RemotePort => {
+                if let Some(address) = self.client.address {
+                    display(out, address.port());
+                }
+            }
+            Variable::RemoteAddr => self.ip(self.origin.client, out),
+            Variable::RequestId => display(out, format_args!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))),
+            Variable::Scheme => out.extend_from_slice(b"http"),
+            Variable::ServerAddr => match (self.client.local, &self.client.listener) {
+                (Some(local), _) => display(out, local.ip().to_canonical()),
+                (None, ListenAddress::Unix(path)) => display(out, format_args!("unix:{}", path.display())),
+                (None, ListenAddress::Tcp(_)) => {}
+            },
+            Variable::ServerName => out.extend_from_slice(self.server_name.as_bytes()),
+            Variable::ServerPort => {
+                if let Some(local) = self.client.local {
+                    display(out, local.port());
+                }
+            }
+            // Without TLS there is no `https`; the others have been dealt with.
+            _ => {}
+        }
+    }
+
+    fn ip(&self, ip: Option<std::net::IpAddr>, out: &mut Vec<u8>) {
+        match ip {
+            Some(ip) => display(out, ip),
+            None => out.extend_from_slice(b"unix:"),
+        }
+    }
+
+    /// The client's `X-Forwarded-For`, if a trusted proxy sent it (R14), with the peer added.
+    fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
+        let Some(head) = self.head else { return };
+        if self.origin.is_trusted {
+            for value in head.fields.values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        self.ip(self.origin.peer, out);
+    }
+
+    fn of_head(&self, variable: &Variable, out: &mut Vec<u8>) {
+        let Some(head) = self.head else { return };
+        let query = || self.request.and_then(Request::query);
+        match variable {
+            Variable::Arg(name) => out.extend_from_slice(argument(query().unwrap_or_default(), name)),
+            Variable::Args => out.extend_from_slice(query().unwrap_or_default()),
+            Variable::IsArgs if query().is_some_and(|query| !query.is_empty()) => out.push(b'?'),
+            Variable::ContentLength => joined(out, Some(&head.fields), "content-length"),
+            Variable::ContentType => joined(out, Some(&head.fields), "content-type"),
+            Variable::Cookie(name) => out.extend_from_slice(cookie(&head.fields, name)),
+            // nginx: the host of the request, else the name of the server.
+            Variable::Host => match self.request.map(|request| request.host.as_str()) {
+                Some(host) if !host.is_empty() => out.extend_from_slice(host.as_bytes()),
+                _ => out.extend_from_slice(self.server_name.as_bytes()),
+            },
+            Variable::Http(name) => joined(out, Some(&head.fields), name),
+            Variable::RemoteUser => out.extend_from_slice(&user(&head.fields)),
+            Variable::Request => out.extend_from_slice(head.line()),
+            Variable::RequestMethod => out.extend_from_slice(head.method()),
+            Variable::RequestUri => out.extend_from_slice(head.target()),
+            Variable::ServerProtocol => out.extend_from_slice(head.version.as_str().as_bytes()),
+            Variable::Uri => out.extend_from_slice(self.request.map_or(head.target(), Request::path)),
+            _ => {}
+        }
+    }
+
+    /// nginx's form: the servers that were asked, with `, ` between them.
+    fn of_upstreams(&self, variable: &Variable, out: &mut Vec<u8>) {
+        for (index, upstream) in self.outcome.upstreams.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b", ");
+            }
+            let time = match variable {
+                Variable::UpstreamAddr => {
+                    out.extend_from_slice(upstream.address.as_bytes());
+                    continue;
+                }
+                Variable::UpstreamStatus => {
+                    match upstream.status {
+                        0 => out.push(b'-'),
+                        status => display(out, status),
+                    }
+                    continue;
+                }
+                Variable::UpstreamConnectTime => upstream.connect,
+                Variable::UpstreamHeaderTime => upstream.header,
+                _ => upstream.response,
+            };
+            match time {
+                Some(time) => seconds(out, time),
+                None => out.push(b'-'),
+            }
+        }
+    }
+}
+
+impl Late {
+    /// Adds the value of a variable that is only known when a line is written; `false` for any other.
+    pub fn write(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        match variable {
+            Variable::BodyBytesSent => display(out, self.body_sent),
+            Variable::BytesReceived | Variable::RequestLength => display(out, self.received),
+            Variable::BytesSent => display(out, self.sent),
+            Variable::Msec => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                seconds(out, now);
+            }
+            Variable::RequestTime => seconds(out, self.duration),
+            Variable::TimeIso8601 => display(out, jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z")),
+            Variable::TimeLocal => display(out, jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z")),
+            Variable::TunnelEnd => {
+                out.extend_from_slice(self.tunnel.as_ref().and_then(|tunnel| tunnel.end).unwrap_or("").as_bytes());
+            }
+            Variable::TunnelEvent => match &self.tunnel {
+                Some(TunnelLine { end: None, .. }) => out.extend_from_slice(b"start"),
+                Some(TunnelLine { end: Some(_), .. }) => out.extend_from_slice(b"end"),
+                None => {}
+            },
+            Variable::TunnelId => out.extend_from_slice(self.tunnel.as_ref().map_or("", |t| &t.id).as_bytes()),
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{value}");
+}
+
+/// Seconds with milliseconds, nginx's form of every duration.
+fn seconds(out: &mut Vec<u8>, time: Duration) {
+    display(out, format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()));
+}
+
+/// The values of all fields of a name. nginx joins with `, `, and cookies with `; `.
+fn joined(out: &mut Vec<u8>, fields: Option<&Fields>, name: &str) {
+    let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
+    for (index, value) in fields.into_iter().flat_map(|fields| fields.named(name)).enumerate() {
+        if index > 0 {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(value);
+    }
+}
+
+/// `$arg_NAME`: the first argument of that name, in any case, as it is written.
+fn argument<'a>(query: &'a [u8], name: &str) -> &'a [u8] {
+    query
+        .split(|byte| *byte == b'&')
+        .find_map(|pair| {
+            let (key, value) = split_once(pair, b'=')?;
+            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+        })
+        .unwrap_or_default()
+}
+
+/// `$cookie_NAME`: the first cookie of that name.
+fn cookie<'a>(fields: &'a Fields, name: &'a str) -> &'a [u8] {
+    fields
+        .named("cookie")
+        .flat_map(|line| line.split(|byte| *byte == b';'))
+        .find_map(|pair| {
+            let (key, value) = split_once(pair.trim_ascii_start(), b'=')?;
+            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+        })
+        .unwrap_or_default()
+}
+
+/// The name in `Authorization: Basic`, RFC 7617 §2.
+fn user(fields: &Fields) -> Vec<u8> {
+    use base64::Engine as _;
+    let decoded = fields.named("authorization").next().and_then(|value| {
+        let (scheme, credentials) = split_once(value, b' ')?;
+        let is_basic = scheme.eq_ignore_ascii_case(b"basic");
+        is_basic.then(|| base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii()).ok()).flatten()
+    });
+    decoded.and_then(|decoded| split_once(&decoded, b':').map(|(user, _)| user.to_vec())).unwrap_or_default()
+}
+
+fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(separator, bytes)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_found_by_name_in_any_case() {
+        for (query, name, value) in
+            [("a=1&b=2", "b", "2"), ("a=1&A=2", "A", "1"), ("ab=1", "a", ""), ("a", "a", ""), ("a=b=c", "a", "b=c")]
+        {
+            assert_eq!(argument(query.as_bytes(), name), value.as_bytes(), "{query} {name}");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Values with nginx's variables in them (`$host`, `$http_NAME` …): read once, filled in for each request.
+
+use std::fmt;
+
+/// A value of the configuration that may contain variables, for example
+/// `$proxy_add_x_forwarded_for` or `https://$host$request_uri`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+/// A piece of a [`Template`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Text that stands as it was written.
+    Literal(String),
+    /// A value of the request at hand.
+    Variable(Variable),
+}
+
+/// What a variable stands for. The names and meanings are nginx's, apart from the `tunnel_` ones
+/// and `bytes_received`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // `NAMES` below says it all: each variant is the variable of that name
+pub enum Variable {
+    Arg(String),
+    Args,
+    BodyBytesSent,
+    BytesReceived,
+    BytesSent,
+    Connection,
+    ConnectionRequests,
+    ContentLength,
+    ContentType,
+    Cookie(String),
+    Host,
+    Hostname,
+    /// A field of the request; `-` and `_` in its name are alike, as in nginx.
+    Http(String),
+    Https,
+    IsArgs,
+    Msec,
+    Pid,
+    ProxyAddXForwardedFor,
+    ProxyHost,
+    ProxyPort,
+    RealipRemoteAddr,
+    RealipRemotePort,
+    RemoteAddr,
+    RemotePort,
+    RemoteUser,
+    Request,
+    RequestId,
+    RequestLength,
+    RequestMethod,
+    RequestTime,
+    RequestUri,
+    Scheme,
+    /// A field of the response as the client gets it.
+    SentHttp(String),
+    ServerAddr,
+    ServerName,
+    ServerPort,
+    ServerProtocol,
+    Status,
+    TimeIso8601,
+    TimeLocal,
+    TunnelEnd,
+    TunnelEvent,
+    TunnelId,
+    UpstreamAddr,
+    UpstreamConnectTime,
+    UpstreamHeaderTime,
+    /// A field of the upstream's response, before hopgate changed anything.
+    UpstreamHttp(String),
+    UpstreamResponseTime,
+    UpstreamStatus,
+    Uri,
+}
+
+/// The variables with a fixed name.
+const NAMES: &[(&str, Variable)] = &[
+    ("args", Variable::Args),
+    ("body_bytes_sent", Variable::BodyBytesSent),
+    ("bytes_received", Variable::BytesReceived),
+    ("bytes_sent", Variable::BytesSent),
+    ("connection", Variable::Connection),
+    ("connection_requests", Variable::ConnectionRequests),
+    ("content_length", Variable::ContentLength),
+    ("content_type", Variable::ContentType),
+    ("document_uri", Variable::Uri),
+    ("host", Variable::Host),
+    ("hostname", Variable::Hostname),
+    ("https", Variable::Https),
+    ("is_args", Variable::IsArgs),
+    ("msec", Variable::Msec),
+    ("pid", Variable::Pid),
+    ("proxy_add_x_forwarded_for", Variable::ProxyAddXForwardedFor),
+    ("proxy_host", Variable::ProxyHost),
+    ("proxy_port", Variable::ProxyPort),
+    ("query_string", Variable::Args),
+    ("realip_remote_addr", Variable::RealipRemoteAddr),
+    ("realip_remote_port", Variable::RealipRemotePort),
+    ("remote_addr", Variable::RemoteAddr),
+    ("remote_port", Variable::RemotePort),
+    ("remote_user", Variable::RemoteUser),
+    ("request", Variable::Request),
+    ("request_id", Variable::RequestId),
+    ("request_length", Variable::RequestLength),
+    ("request_method", Variable::RequestMethod),
+    ("request_time", Variable::RequestTime),
+    ("request_uri", Variable::RequestUri),
+    ("scheme", Variable::Scheme),
+    ("server_addr", Variable::ServerAddr),
+    ("server_name", Variable::ServerName),
+    ("server_port", Variable::ServerPort),
+    ("server_protocol", Variable::ServerProtocol),
+    ("status", Variable::Status),
+    ("time_iso8601", Variable::TimeIso8601),
+    ("time_local", Variable::TimeLocal),
+    ("tunnel_end", Variable::TunnelEnd),
+    ("tunnel_event", Variable::TunnelEvent),
+    ("tunnel_id", Variable::TunnelId),
+    ("upstream_addr", Variable::UpstreamAddr),
+    ("upstream_connect_time", Variable::UpstreamConnectTime),
+    ("upstream_header_time", Variable::UpstreamHeaderTime),
+    ("upstream_response_time", Variable::UpstreamResponseTime),
+    ("upstream_status", Variable::UpstreamStatus),
+    ("uri", Variable::Uri),
+];
+
+/// Why a text is not a [`Template`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum TemplateError {
+    /// There is no variable of this name.
+    Unknown {
+        /// The name as written, without the `$`.
+        name: String,
+        /// The variable that was probably meant, without the `$`.
+        nearest: Option<String>,
+    },
+    /// A `$` with no name behind it, or a `${` without its `}`.
+    NoName,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { name, nearest: Some(nearest) } => {
+                write!(f, "unknown variable `${name}`, did you mean `${nearest}`?")
+            }
+            Self::Unknown { name, nearest: None } => write!(f, "unknown variable `${name}`"),
+            Self::NoName => f.write_str("a `$` must be followed by the name of a variable"),
+        }
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+impl Template {
+    /// Reads a value as nginx does: `$name` or `${name}`; there is no way to write a `$` itself, as
+    /// in nginx.
+    ///
+    /// # Errors
+    /// A variable that does not exist, or a `$` without a name.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(dollar) = rest.find('$') {
+            if dollar > 0 {
+                parts.push(Part::Literal(rest[..dollar].to_owned()));
+            }
+            let after = &rest[dollar + 1..];
+            let (name, tail) = match after.strip_prefix('{') {
+                Some(braced) => braced.split_once('}').ok_or(TemplateError::NoName)?,
+                None => {
+                    let end = after
+                        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                        .unwrap_or(after.len());
+                    after.split_at(end)
+                }
+            };
+            if name.is_empty() {
+                return Err(TemplateError::NoName);
+            }
+            parts.push(Part::Variable(Variable::named(name)?));
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The pieces in their order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Whether the value is the empty text, which in `proxy_set_header` means "do not send".
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Whether one of the pieces is a variable for which `wanted` says yes.
+    pub fn mentions(&self, wanted: impl Fn(&Variable) -> bool) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Variable(v) if wanted(v)))
+    }
+}
+
+impl Variable {
+    fn named(name: &str) -> Result<Self, TemplateError> {
+        let families: [(&str, fn(String) -> Variable); 5] = [
+            ("arg_", Variable::Arg),
+            ("cookie_", Variable::Cookie),
+            ("sent_http_", |name| Variable::SentHttp(field_name(&name))),
+            ("upstream_http_", |name| Variable::UpstreamHttp(field_name(&name))),
+            ("http_", |name| Variable::Http(field_name(&name))),
+        ];
+        if let Some((_, variable)) = NAMES.iter().find(|(known, _)| *known == name) {
+            return Ok(variable.clone());
+        }
+        for (prefix, make) in families {
+            if let Some(rest) = name.strip_prefix(prefix).filter(|rest| !rest.is_empty()) {
+                return Ok(make(rest.to_owned()));
+            }
+        }
+        let nearest = NAMES
+            .iter()
+            .map(|(known, _)| (strsim::damerau_levenshtein(known, name), *known))
+            .min()
+            .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+            .map(|(_, known)| known.to_owned());
+        Err(TemplateError::Unknown { name: name.to_owned(), nearest })
+    }
+}
+
+/// `$http_x_forwarded_for` names the field `x-forwarded-for`.
+fn field_name(variable: &str) -> String {
+    variable.to_ascii_lowercase().replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_split_at_its_variables() {
+        let template = Template::parse("a $host:${server_port}/$http_x_real_ip").unwrap();
+        assert_eq!(
+            template.parts(),
+            [
+                Part::Literal("a ".into()),
+                Part::Variable(Variable::Host),
+                Part::Literal(":".into()),
+                Part::Variable(Variable::ServerPort),
+                Part::Literal("/".into()),
+                Part::Variable(Variable::Http("x-real-ip".into())),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_with_the_nearest_name() {
+        assert_eq!(
+            Template::parse("$remote_adr").unwrap_err().to_string(),
+            "unknown variable `$remote_adr`, did you mean `$remote_addr`?"
+        );
+        assert_eq!(
+            Template::parse("$connection_upgrade").unwrap_err().to_string(),
+            "unknown variable `$connection_upgrade`"
+        );
+        for text in ["$", "${", "a $ b", "${host", "${}", "$-"] {
+            assert_eq!(Template::parse(text), Err(TemplateError::NoName), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_name_in_the_table_is_read_and_stands_once() {
+        for (name, variable) in NAMES {
+            assert_eq!(Variable::named(name).as_ref(), Ok(variable));
+            assert_eq!(NAMES.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
+        }
+    }
+}

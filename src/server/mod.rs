@@ -1,0 +1,227 @@
+//! Binds every listener, runs until told to stop, reloads, waits for what is in flight.
+
+pub mod connection;
+pub mod limits;
+pub mod listener;
+pub mod tasks;
+pub mod worker;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::config::{Config, ListenAddress};
+use crate::log::LogWriter;
+use crate::proxy::{Shared, State};
+use listener::{Bound, ListenSocket, bind};
+use worker::Order;
+
+/// What the server is told: by signals, later by the admin socket.
+#[derive(Debug)]
+pub enum Control {
+    /// Take this configuration, which has been checked, into use.
+    Reload(Box<Config>),
+    /// Open the access logs anew.
+    ReopenLogs,
+    /// Finish what was begun, then stop.
+    Drain,
+    /// Stop.
+    Kill,
+    /// A worker has drained, or could not run.
+    WorkerEnded,
+}
+
+/// A server whose addresses are bound.
+#[derive(Debug)]
+pub struct Server {
+    state: Arc<State>,
+    shared: Arc<Shared>,
+    writer: LogWriter,
+    workers: usize,
+    bound: Vec<Bound>,
+    control: (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
+}
+
+impl Server {
+    /// Binds every address of a configuration. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, or an access log that cannot be written.
+    pub fn bind(config: Config) -> io::Result<Self> {
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = config.workers.unwrap_or_else(available);
+        LogWriter::check(&config)?;
+        let bound: io::Result<Vec<_>> = config.listeners.iter().map(|l| bind(&l.address, workers)).collect();
+        Ok(Self {
+            bound: bound?,
+            state: Arc::new(State::new(config, None)),
+            shared: Arc::default(),
+            writer: LogWriter::start()?,
+            workers,
+            control: mpsc::unbounded_channel(),
+        })
+    }
+
+    /// By which the server is told what to do while it runs.
+    pub fn control(&self) -> mpsc::UnboundedSender<Control> {
+        self.control.0.clone()
+    }
+
+    /// The addresses that are listened on, with the ports that the system gave.
+    pub fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.bound.iter().map(|bound| &bound.local)
+    }
+
+    /// How many workers there will be.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Accepts and serves until told to stop. Blocks the thread.
+    ///
+    /// # Errors
+    /// A worker cannot be started.
+    pub fn run(self) -> io::Result<()> {
+        let (mut running, mut control) = Running::start(self)?;
+        while let Some(order) = control.blocking_recv() {
+            match order {
+                Control::Reload(_) | Control::ReopenLogs if running.is_draining => {}
+                Control::Reload(config) => running.reload(*config),
+                Control::ReopenLogs => running.reopen_logs(),
+                Control::Drain if running.is_draining => break,
+                Control::Drain => running.drain(),
+                Control::Kill => break,
+                Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => break,
+                Control::WorkerEnded => {}
+            }
+        }
+        running.end();
+        Ok(())
+    }
+}
+
+struct Running {
+    state: Arc<State>,
+    shared: Arc<Shared>,
+    writer: LogWriter,
+    workers: Vec<Worker>,
+    /// The addresses as configured, with where they really are.
+    listening: Vec<(ListenAddress, ListenAddress)>,
+    is_draining: bool,
+}
+
+struct Worker {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Worker {
+    /// Its end of the orders is gone with it.
+    fn has_ended(&self) -> bool {
+        self.orders.is_closed()
+    }
+}
+
+impl Running {
+    fn start(server: Server) -> io::Result<(Self, mpsc::UnboundedReceiver<Control>)> {
+        let Server { state, shared, writer, workers: count, bound, control: (ended, control) } = server;
+        let mut sockets: Vec<Vec<(ListenAddress, ListenSocket)>> = (0..count).map(|_| Vec::new()).collect();
+        let mut listening = Vec::new();
+        for Bound { address, local, sockets: of_address } in bound {
+            for (worker, socket) in sockets.iter_mut().zip(of_address) {
+                worker.push((address.clone(), socket));
+            }
+            listening.push((address, local));
+        }
+        let mut workers = Vec::new();
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let (orders, received) = mpsc::unbounded_channel();
+            let (state, shared, writer) = (Arc::clone(&state), Arc::clone(&shared), writer.clone());
+            let ended = ended.clone();
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                if let Err(error) = worker::run(state, shared, writer, sockets, received) {
+                    tracing::error!(worker = index, %error, "a worker cannot run");
+                }
+                // Nobody is left to tell once the server has stopped.
+                let _ = ended.send(Control::WorkerEnded);
+            })?;
+            workers.push(Worker { orders });
+        }
+        Ok((Self { state, shared, writer, workers, listening, is_draining: false }, control))
+    }
+
+    /// Binds what is new first: if that fails nothing has changed.
+    fn reload(&mut self, config: Config) {
+        let wanted: Vec<_> = config.listeners.iter().map(|listener| listener.address.clone()).collect();
+        let is_new = |address: &&ListenAddress| !self.listening.iter().any(|(known, _)| known == *address);
+        let added: io::Result<Vec<_>> =
+            wanted.iter().filter(is_new).map(|address| bind(address, self.workers.len())).collect();
+        let added = match LogWriter::check(&config).and(added) {
+            Ok(added) => added,
+            Err(error) => {
+                tracing::error!("reload refused, the old configuration stays: {error}");
+                return;
+            }
+        };
+        if config.workers.is_some_and(|wanted| wanted != self.workers.len()) {
+            tracing::warn!("`workers` has changed: that takes a restart");
+        }
+        if config.error_log != self.state.config.error_log {
+            tracing::warn!("`error_log` has changed: that takes a restart");
+        }
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            self.listening.drain(..).partition(|(address, _)| wanted.contains(address));
+        self.listening = kept;
+        self.state = Arc::new(State::new(config, Some(&self.state)));
+        let removed: Vec<_> = removed.into_iter().map(|(address, _)| address).collect();
+        let mut sockets: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
+        for Bound { address, local, sockets: of_address } in added {
+            tracing::info!("listening on {local}");
+            for (worker, socket) in sockets.iter_mut().zip(of_address) {
+                worker.push((address.clone(), socket));
+            }
+            self.listening.push((address, local));
+        }
+        for (worker, added) in self.workers.iter().zip(sockets) {
+            let order = Order::Reload { state: Arc::clone(&self.state), added, removed: removed.clone() };
+            // A worker that is gone has said why.
+            let _ = worker.orders.send(order);
+        }
+        remove_sockets(&removed);
+        tracing::info!("configuration reloaded");
+    }
+
+    fn reopen_logs(&self) {
+        for worker in &self.workers {
+            let _ = worker.orders.send(Order::FlushLogs);
+        }
+        self.writer.reopen();
+        tracing::info!("logs reopened");
+    }
+
+    fn drain(&mut self) {
+        self.is_draining = true;
+        let until = Instant::now() + self.state.config.shutdown_timeout;
+        let open = self.shared.connections.count();
+        tracing::info!(connections = open, "draining, for at most {:?}", self.state.config.shutdown_timeout);
+        for worker in &self.workers {
+            let _ = worker.orders.send(Order::Drain(until));
+        }
+    }
+
+    fn end(self) {
+        self.writer.flush();
+        remove_sockets(&self.listening.into_iter().map(|(address, _)| address).collect::<Vec<_>>());
+    }
+}
+
+/// The files of Unix-domain sockets that are not listened on any more.
+fn remove_sockets(addresses: &[ListenAddress]) {
+    for address in addresses {
+        if let ListenAddress::Unix(path) = address {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! One timer for everything that one task waits for.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Tells when a deadline has passed. The deadline may be another one at each call: as long as it
+/// moves into the future, which is what deadlines do while bytes flow, moving it costs a comparison.
+/// The system's timer is left where it is, and set anew when it fires too early.
+#[derive(Debug)]
+pub struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: Instant,
+}
+
+impl Timer {
+    /// Armed for a time that no deadline is behind.
+    pub fn new() -> Self {
+        let armed = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+        Self { sleep: Box::pin(sleep_until(armed)), armed }
+    }
+
+    /// `Ready` once `deadline` has passed; until then the task will be woken when it does.
+    pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if deadline < self.armed {
+            self.arm(deadline);
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.arm(deadline);
+        }
+    }
+
+    fn arm(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+        self.armed = deadline;
+    }
+}
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_moves_is_kept_to() {
+        let mut timer = Timer::new();
+        let start = Instant::now();
+        let (early, late) = (start + Duration::from_secs(1), start + Duration::from_secs(5));
+        // Armed for the late one, then asked for an earlier one, then for the late one again.
+        assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx, late).is_pending())).await);
+        assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx, early).is_pending())).await);
+        poll_fn(|cx| timer.poll(cx, late)).await;
+        assert!(start.elapsed() >= Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_secs(6));
+    }
+}

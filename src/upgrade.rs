@@ -1,0 +1,161 @@
+//! Asks the upstream to switch protocols, checks its 101, hands both ends to a tunnel.
+
+use std::rc::Rc;
+
+use crate::client::Client;
+use crate::config::UpgradeRules;
+use crate::error::ProxyError;
+use crate::forward::{self, Answered};
+use crate::headers::fields::Known;
+use crate::headers::{list, outgoing};
+use crate::http1::head::{ResponseHead, Version};
+use crate::io::Pending;
+use crate::log::AccessLines;
+use crate::proxy::{After, Exchange, Proxy};
+use crate::request::Request;
+use crate::routing::values::TunnelLine;
+use crate::tunnel::{Ends, Limits, Report, Tunnel};
+use crate::websocket::Handshake;
+
+/// What a request wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// An answer. An upgrade that nobody here knows is not taken notice of (RFC 9110 §7.8).
+    Forward,
+    /// Another protocol on this connection.
+    Upgrade(Upgrade),
+}
+
+/// The protocol that a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Its name as the client wrote it.
+    protocol: Vec<u8>,
+    /// For `websocket`: what the answer is held against.
+    handshake: Option<Handshake>,
+}
+
+impl Intent {
+    /// Finds out what a request wants (R3): an upgrade is one only on HTTP/1.1, with the `upgrade` option
+    /// in any line of `Connection`, with exactly one protocol that is known here, and without a body.
+    ///
+    /// # Errors
+    /// A WebSocket handshake that is malformed, or that the location refuses.
+    pub fn of(request: &Request, rules: &UpgradeRules) -> Result<Self, ProxyError> {
+        let fields = &request.head.fields;
+        let asks = request.head.version == Version::Http11
+            && request.body.is_empty()
+            && list::contains(fields.values(Known::Connection), "upgrade");
+        if !asks {
+            return Ok(Self::Forward);
+        }
+        let is_websocket = |member: &&[u8]| member.eq_ignore_ascii_case(b"websocket");
+        let is_allowed = |member: &[u8]| rules.protocols.iter().any(|p| member.eq_ignore_ascii_case(p.as_bytes()));
+        // R6: whatever else is in the list, `h2c` above all, goes no further.
+        let mut known = list::members(fields.values(Known::Upgrade)).filter(|m| is_websocket(m) || is_allowed(m));
+        let (Some(protocol), None) = (known.next(), known.next()) else {
+            return Ok(Self::Forward);
+        };
+        if !is_websocket(&protocol) {
+            return Ok(Self::Upgrade(Upgrade { protocol: protocol.to_vec(), handshake: None }));
+        }
+        // RFC 6455 §4.1: the method is GET.
+        if request.head.method() != b"GET" {
+            return Ok(Self::Forward);
+        }
+        if !rules.websocket {
+            return Err(ProxyError::WebSocketRefused);
+        }
+        let handshake = Handshake::of(fields).map_err(ProxyError::Handshake)?;
+        Ok(Self::Upgrade(Upgrade { protocol: protocol.to_vec(), handshake: Some(handshake) }))
+    }
+}
+
+impl Upgrade {
+    /// Whether a 101 answers this very request (R2).
+    fn verify(&self, head: &ResponseHead) -> Result<(), ProxyError> {
+        if !list::contains(head.fields.values(Known::Connection), "upgrade") {
+            return Err(ProxyError::Switch("it has no `Connection: upgrade`"));
+        }
+        let mut protocols = list::members(head.fields.values(Known::Upgrade));
+        match (protocols.next(), protocols.next()) {
+            (Some(protocol), None) if protocol.eq_ignore_ascii_case(&self.protocol) => {}
+            _ => return Err(ProxyError::Switch("its protocol is not the one that was asked for")),
+        }
+        match &self.handshake {
+            Some(handshake) => handshake.verify(&head.fields).map_err(ProxyError::Switch),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Asks the upstream for the upgrade. If it agrees the connection becomes a tunnel; whatever else it says
+/// is an ordinary answer, after which the connection, if it is returned, goes on as HTTP.
+pub async fn switch(
+    proxy: &Rc<Proxy>,
+    mut client: Client,
+    mut exchange: Exchange,
+    upgrade: Upgrade,
+) -> Option<Client> {
+    // R1: not a byte behind the head is sent before the 101; what comes is read ahead, and bounded.
+    let answered = match forward::ask(proxy, &mut client, &mut exchange, Some(&upgrade.protocol)).await {
+        Ok(answered) => answered,
+        Err(error) => return proxy.finish(client, exchange, Err(error)).await,
+    };
+    if answered.head.status != 101 {
+        let result: Result<After, ProxyError> = forward::relay(proxy, &mut client, &mut exchange, answered).await;
+        return proxy.finish(client, exchange, result).await;
+    }
+    if let Err(error) = upgrade.verify(&answered.head) {
+        return proxy.finish(client, exchange, Err(error)).await;
+    }
+    open(proxy, client, exchange, answered, &upgrade);
+    None
+}
+
+/// Turns both connections into a tunnel, with a task of its own that holds nothing of the request.
+fn open(proxy: &Rc<Proxy>, client: Client, mut exchange: Exchange, answered: Answered, upgrade: &Upgrade) {
+    let mut head = Vec::with_capacity(512);
+    outgoing::switching(&mut head, &answered.head, &upgrade.protocol);
+    exchange.outcome.status = 101;
+    exchange.outcome.late.sent = head.len() as u64;
+    exchange.outcome.late.duration = exchange.started().elapsed();
+    exchange.outcome.late.tunnel = Some(TunnelLine { id: client.info.id.to_string(), end: None });
+    exchange.outcome.response = Some(answered.head);
+    let line = exchange.access_log().map(|log| {
+        let values = exchange.values(&client);
+        proxy.lines.request(log, &values);
+        AccessLines::prepare(log, &values)
+    });
+    let Some(location) = exchange.location() else { return };
+    let report = Report {
+        line,
+        id: client.info.id,
+        started: exchange.started(),
+        head_received: exchange.outcome.late.received,
+        head_sent: head.len() as u64,
+        idle_setting: location.timeouts.tunnel_idle_key,
+    };
+    // R8: what was read ahead on either side is part of the tunnel; the head goes before it.
+    let (mut to_client, mut to_upstream) = (Pending::default(), Pending::default());
+    to_client.push(&head);
+    to_client.push(&answered.upstream.ahead);
+    to_upstream.push(&client.peer.ahead);
+    let read_ahead = (client.peer.ahead.len() as u64, answered.upstream.ahead.len() as u64);
+    let ends = Ends {
+        client: client.peer.stream,
+        client_has_ended: client.half_closed,
+        upstream: answered.upstream.stream,
+        to_client,
+        to_upstream,
+        read_ahead,
+    };
+    let limits = Limits {
+        idle: location.timeouts.tunnel_idle,
+        linger: location.timeouts.tunnel_linger,
+        age: location.timeouts.tunnel_age,
+    };
+    let held = (client.task, client.permit, answered.lease, client.timer);
+    let tunnel = Tunnel::new(Rc::clone(proxy), ends, limits, report, held);
+    tokio::task::spawn_local(tunnel.run());
+}

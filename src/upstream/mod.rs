@@ -1,0 +1,20 @@
+//! Where upstream servers are, how one is chosen, and how it is reached.
+
+pub mod balance;
+pub mod connect;
+pub mod pool;
+pub mod resolve;
+
+use std::fmt;
+
+use crate::config::UpstreamAddress;
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

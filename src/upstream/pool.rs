@@ -1,0 +1,92 @@
+//! Keeps idle connections to upstream servers for the next request of the same worker.
+
+use std::collections::HashMap;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{Upstream, UpstreamAddress};
+use crate::headers::fields::Fields;
+use crate::headers::list;
+use crate::io::Stream;
+
+/// The idle connections of one worker. No connection is watched while it lies here: whether it is
+/// still good is seen when it is taken out, and by [`Pool::sweep`].
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: HashMap<UpstreamAddress, Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: Stream,
+    until: Instant,
+}
+
+impl Pool {
+    /// The connection that was put in last and is still good.
+    pub fn take(&mut self, address: &UpstreamAddress) -> Option<Stream> {
+        let idle = self.idle.get_mut(address)?;
+        let now = Instant::now();
+        while let Some(mut connection) = idle.pop() {
+            if connection.until > now && connection.is_quiet() {
+                return Some(connection.stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last response was read to its very end. The oldest one makes room.
+    pub fn put(&mut self, address: &UpstreamAddress, stream: Stream, upstream: &Upstream, hint: Option<Duration>) {
+        if upstream.keepalive == 0 {
+            return;
+        }
+        let timeout = hint.map_or(upstream.keepalive_timeout, |hint| hint.min(upstream.keepalive_timeout));
+        if timeout.is_zero() {
+            return;
+        }
+        let idle = match self.idle.get_mut(address) {
+            Some(idle) => idle,
+            None => self.idle.entry(address.clone()).or_default(),
+        };
+        if idle.len() >= upstream.keepalive {
+            idle.remove(0);
+        }
+        idle.push(Idle { stream, until: Instant::now() + timeout });
+    }
+
+    /// Closes what is too old or was closed by the upstream; says whether anything is left.
+    pub fn sweep(&mut self) -> bool {
+        let now = Instant::now();
+        self.idle.retain(|_, idle| {
+            idle.retain_mut(|connection| connection.until > now && connection.is_quiet());
+            !idle.is_empty()
+        });
+        !self.idle.is_empty()
+    }
+
+    /// Closes everything.
+    pub fn clear(&mut self) {
+        self.idle.clear();
+    }
+}
+
+impl Idle {
+    /// Whether the upstream has neither closed the connection nor sent anything. Bytes that nobody
+    /// asked for would be taken for the answer to the next request (R26).
+    fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.stream.poll_read(&mut cx, &mut byte), Poll::Pending)
+    }
+}
+
+/// How long the upstream says that it will keep the connection: `Keep-Alive: timeout=5`, as Node does.
+/// A second less is used, so that a request is not sent into a connection that is being closed.
+pub fn keep_alive_hint(fields: &Fields) -> Option<Duration> {
+    let timeout = list::members(fields.named("keep-alive").collect::<Vec<_>>().into_iter())
+        .find_map(|member| member.strip_prefix(b"timeout="))?;
+    let seconds: u64 = std::str::from_utf8(timeout).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).saturating_sub(Duration::from_secs(1)))
+}

@@ -1,0 +1,319 @@
+//! Start, signals and the end of the process: drain, reload, reopened logs.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::thread;
+
+use support::{App, Dir, Hopgate, Upstream, eventually, free_addr, handshake, open_tunnel, switching};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A server on `addr` that passes everything to `upstream`.
+fn config(addr: impl std::fmt::Display, upstream: &str) -> String {
+    format!(
+        r#"
+        workers = 2
+        [[server]]
+        listen = "{addr}"
+        location = [{{ path = "/", proxy_pass = "http://{upstream}" }}]
+        "#
+    )
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("its address");
+    let mut hopgate = Hopgate::spawn(&config(addr, "127.0.0.1:1"), Stdio::null());
+    let status = hopgate.wait_exit();
+    assert_eq!(status.code(), Some(1), "{}", hopgate.log());
+    assert!(hopgate.log().contains(&addr.to_string()), "{}", hopgate.log());
+}
+
+#[test]
+fn a_wrong_configuration_is_an_error_before_anything_listens() {
+    let mut hopgate = Hopgate::spawn("[[server]]\nlisten = \"127.0.0.1:0\"\nlocations = []\n", Stdio::null());
+    let status = hopgate.wait_exit();
+    assert_eq!(status.code(), Some(1), "{}", hopgate.log());
+    assert!(hopgate.log().contains("locations") && !hopgate.log().contains("listening"), "{}", hopgate.log());
+}
+
+#[test]
+fn sigterm_lets_requests_finish_and_closes_what_is_idle() {
+    let upstream = Upstream::listen();
+    let mut hopgate = Hopgate::in_front_of(&upstream);
+    let addr = hopgate.addr();
+    let mut idle = hopgate.connect();
+    idle.send(GET);
+    let mut server = upstream.accept();
+    server.head();
+    server.respond_and_close("");
+    idle.expect_status(200);
+    let mut busy = hopgate.connect();
+    busy.send(GET);
+    let mut server = upstream.accept();
+    server.head();
+    let mut streaming = hopgate.connect();
+    streaming.send(GET);
+    let mut stream = upstream.accept();
+    stream.head();
+    stream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    streaming.head();
+    streaming.expect_chunked("ab");
+
+    hopgate.signal("TERM");
+    idle.expect_eof();
+    eventually("new connections are refused", || std::net::TcpStream::connect(addr).is_err());
+
+    server.respond("finished");
+    let response = busy.expect_status(200);
+    assert_eq!(response.text(), "finished");
+    assert!(response.head.has_member("Connection", "close"), "{}", response.head);
+    busy.expect_eof();
+    stream.send("2\r\ncd\r\n0\r\n\r\n");
+    streaming.expect_chunked("cd");
+    assert_eq!(streaming.chunk(), None);
+    streaming.expect("\r\n");
+    streaming.expect_eof();
+    assert_eq!(hopgate.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn sigterm_closes_tunnels_within_the_grace_period() {
+    let upstream = Upstream::listen();
+    let mut hopgate = Hopgate::with_top(&upstream, r#"shutdown_timeout = "500ms""#);
+    let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
+    client.send("before");
+    server.expect("before");
+    hopgate.signal("TERM");
+    client.expect_eof();
+    server.expect_eof();
+    client.close();
+    server.close();
+    assert_eq!(hopgate.wait_exit().code(), Some(0));
+    hopgate.wait_for_access(" end cause=drain ");
+}
+
+#[test]
+fn sigterm_ends_what_does_not_end_by_itself_when_the_grace_period_is_over() {
+    let upstream = Upstream::listen();
+    let mut hopgate = Hopgate::with_top(&upstream, r#"shutdown_timeout = "300ms""#);
+    let mut client = hopgate.connect();
+    client.send(GET);
+    let mut server = upstream.accept();
+    server.head();
+    let (_tunnel_client, _tunnel_server) = open_tunnel(&hopgate, &upstream);
+    hopgate.signal("TERM");
+    assert_eq!(hopgate.wait_exit().code(), Some(0));
+    server.expect_closed();
+}
+
+#[test]
+fn a_second_sigterm_or_a_sigint_ends_at_once() {
+    for signals in [&["TERM", "TERM"][..], &["INT"][..], &["TERM", "INT"][..]] {
+        println!("row: {signals:?}");
+        let upstream = Upstream::listen();
+        let mut hopgate = Hopgate::with_top(&upstream, r#"shutdown_timeout = "1h""#);
+        let mut idle = hopgate.connect();
+        idle.send(GET);
+        let mut server = upstream.accept();
+        server.head();
+        server.respond_and_close("");
+        idle.expect_status(200);
+        let mut client = hopgate.connect();
+        client.send(GET);
+        let mut server = upstream.accept();
+        server.head();
+        for (count, signal) in signals.iter().enumerate() {
+            if count > 0 {
+                // The first one has been understood once the idle client is gone; the stuck request is still there.
+                idle.expect_eof();
+                assert!(hopgate.is_running());
+            }
+            hopgate.signal(signal);
+        }
+        hopgate.wait_exit();
+        server.expect_closed();
+    }
+}
+
+#[test]
+fn sighup_with_a_right_file_takes_it_over() {
+    let (old, new) = (App::named("old"), App::named("new"));
+    let addr = free_addr();
+    let hopgate = Hopgate::start(&config(addr, old.addr()));
+    let mut kept = hopgate.connect();
+    kept.send(GET);
+    assert_eq!(kept.expect_status(200).text(), "old");
+
+    hopgate.reload_with(&config(addr, new.addr()));
+    // All workers know: each connection may land on any of them.
+    for _ in 0..20 {
+        assert_eq!(hopgate.get("/"), (200, "new".to_owned()));
+    }
+    kept.send(GET);
+    assert_eq!(kept.expect_status(200).text(), "new", "a connection kept alive over the reload");
+}
+
+#[test]
+fn sighup_with_a_wrong_file_keeps_the_old_configuration_and_says_what_is_wrong() {
+    let app = App::named("old");
+    let addr = free_addr();
+    let mut hopgate = Hopgate::start(&config(addr, app.addr()));
+    let rows = [
+        ("no TOML", "[[server", "hopgate.toml"),
+        ("an unknown key", "[[server]]\nlisten = \"127.0.0.1:0\"\nproxypass = 1\n", "proxypass"),
+        ("nothing", "", "reload refused"),
+    ];
+    for (name, toml, said) in rows {
+        println!("row: {name}");
+        let line = hopgate.refuse_reload_with(toml);
+        assert!(line.contains("the old configuration stays"), "{line}");
+        hopgate.wait_for_log(said);
+        assert_eq!(hopgate.get("/"), (200, "old".to_owned()));
+    }
+    assert!(hopgate.is_running());
+}
+
+#[test]
+fn sighup_with_an_address_in_use_keeps_the_old_configuration() {
+    let app = App::named("old");
+    let addr = free_addr();
+    let hopgate = Hopgate::start(&config(addr, app.addr()));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken_addr = taken.local_addr().expect("its address");
+    let line = hopgate.refuse_reload_with(&config(taken_addr, app.addr()));
+    assert!(
+        line.contains(&taken_addr.to_string()) || hopgate.log().contains(&taken_addr.to_string()),
+        "{line}"
+    );
+    assert_eq!(hopgate.get("/"), (200, "old".to_owned()));
+}
+
+#[test]
+fn a_reload_disturbs_neither_tunnels_nor_requests_under_way() {
+    let (upstream, new) = (Upstream::listen(), App::named("new"));
+    let addr = free_addr();
+    let hopgate = Hopgate::start(&config(addr, upstream.addr()));
+    let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
+    let mut waiting = hopgate.connect();
+    waiting.send("POST /waiting HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha");
+    let mut slow = upstream.accept();
+    slow.head();
+    slow.expect("ha");
+    let mut shaking = hopgate.connect();
+    shaking.send(handshake("/shaking"));
+    let mut half = upstream.accept();
+    half.head();
+
+    for _ in 0..5 {
+        hopgate.reload_with(&config(addr, new.addr()));
+    }
+    assert_eq!(hopgate.get("/").1, "new");
+    client.send("across");
+    server.expect("across");
+    server.send("and back");
+    client.expect("and back");
+    waiting.send("lf");
+    slow.expect("lf");
+    slow.respond("from the old one");
+    assert_eq!(waiting.expect_status(200).text(), "from the old one");
+    half.send(switching() + "open");
+    shaking.expect_status(101);
+    shaking.expect("open");
+    server.finish();
+    client.expect_eof();
+    client.finish();
+    server.expect_eof();
+}
+
+#[test]
+fn listeners_that_stay_are_never_closed_even_for_a_moment() {
+    let app = App::named("there");
+    let addr = free_addr();
+    let hopgate = Hopgate::start(&config(addr, app.addr()));
+    thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            for _ in 0..300 {
+                // connect() panics on a refusal, and response() on a connection that was dropped.
+                assert_eq!(hopgate.get("/"), (200, "there".to_owned()));
+            }
+        });
+        while !clients.is_finished() {
+            hopgate.reload_with(&config(addr, app.addr()));
+        }
+    });
+}
+
+#[test]
+fn a_reload_opens_new_listeners_and_closes_those_that_are_gone() {
+    let app = App::named("there");
+    let (first, second) = (free_addr(), free_addr());
+    let hopgate = Hopgate::start(&config(first, app.addr()));
+    let mut early = hopgate.connect_to(first);
+    early.send(GET);
+    early.expect_status(200);
+
+    hopgate.reload_with(&config(second, app.addr()));
+    hopgate.wait_for_log(&format!("listening on {second}"));
+    let mut client = hopgate.connect_to(second);
+    client.send(GET);
+    assert_eq!(client.expect_status(200).text(), "there");
+    eventually("the first address is closed", || std::net::TcpStream::connect(first).is_err());
+}
+
+#[test]
+fn a_tunnel_outlives_the_listener_that_it_came_through() {
+    let (upstream, app) = (Upstream::listen(), App::named("new"));
+    let (first, second) = (free_addr(), free_addr());
+    let hopgate = Hopgate::start(&config(first, upstream.addr()));
+    let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
+    hopgate.reload_with(&config(second, app.addr()));
+    eventually("the first address is closed", || std::net::TcpStream::connect(first).is_err());
+    client.send("still");
+    server.expect("still");
+    server.send("here");
+    client.expect("here");
+}
+
+#[test]
+fn sigusr1_reopens_the_log_files() {
+    let (dir, app, addr) = (Dir::new(), App::named("app"), free_addr());
+    let hopgate = Hopgate::spawn(
+        &format!(
+            r#"
+            workers = 1
+            error_log = "{} info"
+            access_log = "{}"
+            {}
+            "#,
+            dir.path("error.log"),
+            dir.path("access.log"),
+            config(addr, app.addr()).replace("workers = 2", "")
+        ),
+        Stdio::null(),
+    );
+    eventually("hopgate has started", || dir.read("error.log").contains(" started"));
+    let get = |path: &str| {
+        let mut client = hopgate.connect_to(addr);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.expect_status(200);
+    };
+    get("/before");
+    eventually("the request is logged", || dir.read("access.log").contains("GET /before "));
+
+    for log in ["access.log", "error.log"] {
+        fs::rename(dir.join(log), dir.join(&format!("{log}.1"))).expect("a log can be renamed");
+    }
+    hopgate.signal("USR1");
+    eventually("both files are there again", || {
+        dir.join("access.log").exists() && dir.join("error.log").exists()
+    });
+    get("/after");
+    eventually("the new file is written to", || dir.read("access.log").contains("GET /after "));
+    assert!(!dir.read("access.log.1").contains("/after"));
+    assert!(dir.read("access.log.1").contains("GET /before "));
+}

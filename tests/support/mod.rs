@@ -1,0 +1,43 @@
+//! The vocabulary of the black-box tests: a real hopgate, scripted clients and scripted upstreams.
+//!
+//! Everything blocks, on real sockets, and every wait ends at [`DEADLINE`] at the latest; so a test reads as the
+//! transcript of who said what to whom.
+#![allow(dead_code)] // each test file uses its part of the vocabulary
+#![allow(unused_imports)] // as above
+
+mod app;
+mod bytes;
+mod files;
+mod head;
+mod hopgate;
+mod lines;
+mod node;
+mod peer;
+mod upstream;
+mod websocket;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use app::App;
+pub use bytes::{Noise, assert_same_bytes};
+pub use files::{Dir, free_addr};
+pub use head::{Head, Response};
+pub use hopgate::Hopgate;
+pub use node::{NodeApp, run_node_script};
+pub use peer::{Ending, Peer};
+pub use upstream::{Upstream, silent_addr};
+pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, switching};
+
+/// No single expectation of a test waits longer than this.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits for something that has no event of its own (a socket count in /proc, a line in a file) by looking again.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never became true: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,116 @@
+//! The real programs of `tests/apps`: the Node app as an upstream, and the Node scripts that are its clients.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::lines::Lines;
+
+/// How long a script of clients may take, in seconds. Each of its tests has a shorter limit of its own.
+const SCRIPT_LIMIT: &str = "150";
+
+/// The Express, `ws` and Socket.IO app, running until the test lets go of it.
+pub struct NodeApp {
+    child: Child,
+    addr: String,
+}
+
+impl NodeApp {
+    /// Starts it on a port of its own.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_with(&["0"])
+    }
+
+    /// Starts it with these arguments; `server.js` tells which there are.
+    #[track_caller]
+    pub fn start_with(args: &[&str]) -> Self {
+        // Its stdin stays open as long as this process lives: the app ends when it does, however that comes about.
+        let mut child = node()
+            .arg("server.js")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the Node app can be run");
+        let output = Lines::follow(child.stdout.take().expect("stdout is piped"));
+        let line = output.expect("listening ", 0);
+        let place = line.trim_start_matches("listening ");
+        let addr = if place.starts_with("unix:") { place.to_owned() } else { format!("127.0.0.1:{place}") };
+        Self { child, addr }
+    }
+
+    /// `HOST:PORT` or `unix:PATH`, as `proxy_pass` wants it behind `http://`.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+}
+
+impl Drop for NodeApp {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a script of `tests/apps` whose tests talk to `url`, and expects all of them to pass.
+#[track_caller]
+pub fn run_node_script(script: &str, url: &str) {
+    node(); // tells kindly what is missing
+    let output = Command::new("timeout")
+        .args([
+            "--kill-after=5",
+            SCRIPT_LIMIT,
+            "node",
+            "--test-force-exit",
+            "--test-reporter=tap",
+            script,
+            url,
+        ])
+        .current_dir(apps())
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout, of coreutils, can be run");
+    let report = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let count =
+        |what: &str| report.lines().find_map(|line| line.strip_prefix(what)?.trim().parse::<u32>().ok());
+    let (tests, passed) = (count("# tests "), count("# pass "));
+    assert!(
+        output.status.success() && tests == passed && tests > Some(0),
+        "{script} {url}\nexpected: every test passes\n     got: {passed:?} of {tests:?}, {}\n{}{complaints}",
+        output.status,
+        failures(&report)
+    );
+}
+
+/// The parts of a TAP report that tell of tests that did not pass; all of it if there are none.
+fn failures(report: &str) -> String {
+    let parts: Vec<&str> = report.split("# Subtest: ").filter(|part| part.contains("\nnot ok ")).collect();
+    if parts.is_empty() { report.to_owned() } else { parts.concat() }
+}
+
+/// Node in `tests/apps`, if everything that it needs is installed.
+#[track_caller]
+fn node() -> Command {
+    let version = Command::new("node").arg("--version").output();
+    let version =
+        version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    assert!(
+        major >= Some(20),
+        "this test needs Node.js 20 or newer, and `node --version` says {version:?}: run tests/run, which installs \
+         what is missing, or install it and say `npm ci` in tests/apps"
+    );
+    assert!(
+        apps().join("node_modules/ws").is_dir(),
+        "this test needs the packages of tests/apps: say `npm ci` there, or run tests/run, which does"
+    );
+    let mut node = Command::new("node");
+    node.current_dir(apps());
+    node
+}
+
+fn apps() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps")
+}
