@@ -34,7 +34,11 @@ const MAX_INTERIM: usize = 16;
 ///
 /// # Errors
 /// Why there was no answer; or, once the head of an answer is out, why it was not whole.
-pub async fn send(proxy: &Rc<Proxy>, client: &mut Client, exchange: &mut Exchange) -> Result<After, ProxyError> {
+pub async fn send(
+    proxy: &Rc<Proxy>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<After, ProxyError> {
     let answered = ask(proxy, client, exchange, None).await?;
     if answered.head.status == 101 {
         // R7: nobody asked for it.
@@ -74,7 +78,13 @@ pub async fn ask(
     let timeouts = location.timeouts.clone();
     let mut head = Vec::with_capacity(1024);
     outgoing::request(&mut head, location, exchange.request(), &exchange.values(client), protocol);
-    let mut asking = Asking { proxy, group: &group, timeouts: &timeouts, is_upgrade: protocol.is_some(), tried: Vec::new() };
+    let mut asking = Asking {
+        proxy,
+        group: &group,
+        timeouts: &timeouts,
+        is_upgrade: protocol.is_some(),
+        tried: Vec::new(),
+    };
     // An upgrade takes its connection with it, so it gets a new one.
     let mut may_reuse = protocol.is_none();
     loop {
@@ -104,7 +114,9 @@ pub async fn ask(
             }
             // The upstream closed an idle connection while the request was on its way into it. Not a byte
             // of an answer came, so a request that may be sent twice is (RFC 9112 §9.3.1).
-            Err(ProxyError::Upstream(_)) if is_reused && !attempt.heard && exchange.request().can_be_sent_again() => {
+            Err(ProxyError::Upstream(_))
+                if is_reused && !attempt.heard && exchange.request().can_be_sent_again() =>
+            {
                 may_reuse = false;
             }
             Err(error) => return Err(error),
@@ -114,7 +126,9 @@ pub async fn ask(
 
 fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
     match body {
-        BodyLength::Chunked => Encoding::Chunked { trailers: exchange.location().is_some_and(|l| l.pass_trailers) },
+        BodyLength::Chunked => {
+            Encoding::Chunked { trailers: exchange.location().is_some_and(|l| l.pass_trailers) }
+        }
         BodyLength::Length(_) | BodyLength::UntilClose => Encoding::Identity,
     }
 }
@@ -383,7 +397,8 @@ pub async fn relay(
     let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
     let (framing, encoding) = response_framing(&head, body, exchange);
     // R25: while a part of the request is still to come, nobody knows where the next one starts.
-    let goes_on = request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
+    let goes_on =
+        request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
     // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
     let goes_on = goes_on && (client.peer.ahead.is_empty() || !asked_for_upgrade(exchange));
     let mut bytes = Vec::with_capacity(1024);
@@ -392,7 +407,8 @@ pub async fn relay(
     let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
     let hint = keep_alive_hint(&head.fields);
     exchange.outcome.response = Some(head);
-    let mut relaying = Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
+    let mut relaying =
+        Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
     relaying.response.prepend(&bytes);
     let result = relaying.run(proxy, client, exchange).await;
     let late = &mut exchange.outcome.late;
@@ -416,7 +432,11 @@ fn asked_for_upgrade(exchange: &Exchange) -> bool {
 }
 
 /// How the body goes to the client: as it came, if the client's version knows that.
-fn response_framing(head: &ResponseHead, body: BodyLength, exchange: &Exchange) -> (ResponseFraming, Encoding) {
+fn response_framing(
+    head: &ResponseHead,
+    body: BodyLength,
+    exchange: &Exchange,
+) -> (ResponseFraming, Encoding) {
     let request = exchange.request();
     let has_no_body = request.is_head() || matches!(head.status, 204 | 304);
     let trailers = exchange.location().is_some_and(|location| location.pass_trailers)
@@ -444,7 +464,12 @@ struct Relaying {
 }
 
 impl Relaying {
-    async fn run(&mut self, proxy: &Rc<Proxy>, client: &mut Client, exchange: &Exchange) -> Result<(), ProxyError> {
+    async fn run(
+        &mut self,
+        proxy: &Rc<Proxy>,
+        client: &mut Client,
+        exchange: &Exchange,
+    ) -> Result<(), ProxyError> {
         let Some(location) = exchange.location() else { return Err(ProxyError::NoLocation) };
         let timeouts = &location.timeouts;
         poll_fn(|cx| {
@@ -467,9 +492,10 @@ impl Relaying {
             } else {
                 (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
             };
-            client.timer.poll(cx, client.deadline(self.last, timeout)).map(|()| {
-                Err(if client.half_closed { ProxyError::ClientGone(None) } else { error })
-            })
+            client
+                .timer
+                .poll(cx, client.deadline(self.last, timeout))
+                .map(|()| Err(if client.half_closed { ProxyError::ClientGone(None) } else { error }))
         })
         .await
     }

@@ -57,7 +57,9 @@ impl LogWriter {
         let (orders, received) = sync_channel(WAITING_BATCHES);
         let dropped = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dropped);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&received, &counter))?;
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(&received, &counter))?;
         Ok(Self { orders, dropped })
     }
 
@@ -67,7 +69,8 @@ impl LogWriter {
     /// The first that cannot, with its path.
     pub fn check(config: &Config) -> io::Result<()> {
         let servers = config.servers.iter();
-        let logs = servers.flat_map(|server| server.locations.iter().map(|l| &l.access_log).chain([&server.access_log]));
+        let logs = servers
+            .flat_map(|server| server.locations.iter().map(|l| &l.access_log).chain([&server.access_log]));
         for log in logs.flatten() {
             if let LogTarget::File(path) = &log.target {
                 open(path).map_err(|error| {
@@ -341,7 +344,8 @@ impl ErrorLogWriter {
         writer.reopen()?;
         let level = EnvFilter::new(config.level.to_string());
         let filter = EnvFilter::try_from_default_env().unwrap_or(level);
-        let is_terminal = matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
+        let is_terminal =
+            matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
         let make = writer.clone();
         tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -359,8 +363,9 @@ impl ErrorLogWriter {
     /// It cannot be opened; the old one goes on being written to.
     pub fn reopen(&self) -> io::Result<()> {
         if let LogTarget::File(path) = &self.target {
-            let file = open(path)
-                .map_err(|error| io::Error::new(error.kind(), format!("error_log {}: {error}", path.display())))?;
+            let file = open(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("error_log {}: {error}", path.display()))
+            })?;
             *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         }
         Ok(())

@@ -144,7 +144,12 @@ impl Proxy {
     }
 
     /// Answers one request. What is returned is the client if its connection goes on as HTTP.
-    pub async fn handle(self: &Rc<Self>, mut client: Client, head: RequestHead, started: Instant) -> Option<Client> {
+    pub async fn handle(
+        self: &Rc<Self>,
+        mut client: Client,
+        head: RequestHead,
+        started: Instant,
+    ) -> Option<Client> {
         client.info.requests += 1;
         let mut exchange = match self.exchange(&client, head, started) {
             Ok(exchange) => exchange,
@@ -155,7 +160,9 @@ impl Proxy {
             Some(location) => match Intent::of(exchange.request(), &location.upgrade) {
                 Err(error) => Err(error),
                 Ok(Intent::Forward) => forward::send(self, &mut client, &mut exchange).await,
-                Ok(Intent::Upgrade(upgrade)) => return upgrade::switch(self, client, exchange, upgrade).await,
+                Ok(Intent::Upgrade(upgrade)) => {
+                    return upgrade::switch(self, client, exchange, upgrade).await;
+                }
             },
         };
         self.finish(client, exchange, result).await
@@ -220,7 +227,12 @@ impl Proxy {
     }
 
     /// Tells the client of an error, if it can still be told, and the log.
-    async fn fail(self: &Rc<Self>, mut client: Client, mut exchange: Exchange, error: ProxyError) -> Option<Client> {
+    async fn fail(
+        self: &Rc<Self>,
+        mut client: Client,
+        mut exchange: Exchange,
+        error: ProxyError,
+    ) -> Option<Client> {
         exchange.tell(&client, &error);
         let status = error.status();
         if exchange.outcome.status != 0 || status == 499 {
@@ -314,7 +326,9 @@ impl Exchange {
     pub fn request(&self) -> &Request {
         match &self.subject {
             Subject::Request(request) => request,
-            Subject::Head(_) | Subject::Nothing => unreachable!("an exchange is dealt with once it has a request"),
+            Subject::Head(_) | Subject::Nothing => {
+                unreachable!("an exchange is dealt with once it has a request")
+            }
         }
     }
 
@@ -445,7 +459,10 @@ fn error_response(error: &ProxyError, exchange: &Exchange, after: After) -> Vec<
         ProxyError::Method => response.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
         // RFC 6455 §4.4, RFC 9110 §15.5.22.
         ProxyError::Handshake(HandshakeError::Version) => {
-            response.push_str(&format!("Sec-WebSocket-Version: {}\r\nUpgrade: websocket\r\n", websocket::VERSION));
+            response.push_str(&format!(
+                "Sec-WebSocket-Version: {}\r\nUpgrade: websocket\r\n",
+                websocket::VERSION
+            ));
         }
         _ => {}
     }

@@ -131,7 +131,8 @@ impl Request {
     /// Whether sending the request twice does what sending it once does (RFC 9110 §9.2.2), and there is
     /// no body that would be gone by then.
     pub fn can_be_sent_again(&self) -> bool {
-        let is_idempotent = [&b"GET"[..], b"HEAD", b"OPTIONS", b"PUT", b"DELETE"].contains(&self.head.method());
+        let is_idempotent =
+            [&b"GET"[..], b"HEAD", b"OPTIONS", b"PUT", b"DELETE"].contains(&self.head.method());
         is_idempotent && self.body.is_empty()
     }
 }

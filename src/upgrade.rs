@@ -50,9 +50,11 @@ impl Intent {
             return Ok(Self::Forward);
         }
         let is_websocket = |member: &&[u8]| member.eq_ignore_ascii_case(b"websocket");
-        let is_allowed = |member: &[u8]| rules.protocols.iter().any(|p| member.eq_ignore_ascii_case(p.as_bytes()));
+        let is_allowed =
+            |member: &[u8]| rules.protocols.iter().any(|p| member.eq_ignore_ascii_case(p.as_bytes()));
         // R6: whatever else is in the list, `h2c` above all, goes no further.
-        let mut known = list::members(fields.values(Known::Upgrade)).filter(|m| is_websocket(m) || is_allowed(m));
+        let mut known =
+            list::members(fields.values(Known::Upgrade)).filter(|m| is_websocket(m) || is_allowed(m));
         let (Some(protocol), None) = (known.next(), known.next()) else {
             return Ok(Self::Forward);
         };
@@ -103,7 +105,8 @@ pub async fn switch(
         Err(error) => return proxy.finish(client, exchange, Err(error)).await,
     };
     if answered.head.status != 101 {
-        let result: Result<After, ProxyError> = forward::relay(proxy, &mut client, &mut exchange, answered).await;
+        let result: Result<After, ProxyError> =
+            forward::relay(proxy, &mut client, &mut exchange, answered).await;
         return proxy.finish(client, exchange, result).await;
     }
     if let Err(error) = upgrade.verify(&answered.head) {

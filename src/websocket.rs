@@ -150,9 +150,19 @@ mod tests {
 
     #[test]
     fn r2_an_answer_to_another_handshake_is_refused() {
-        let handshake = Handshake::of(&fields(&[KEY, V13, ("Sec-WebSocket-Protocol", "a, b"), ("Sec-WebSocket-Protocol", "c")])).unwrap();
+        let handshake = Handshake::of(&fields(&[
+            KEY,
+            V13,
+            ("Sec-WebSocket-Protocol", "a, b"),
+            ("Sec-WebSocket-Protocol", "c"),
+        ]))
+        .unwrap();
         for protocol in ["a", "b", "c"] {
-            assert_eq!(handshake.verify(&fields(&[ACCEPT, ("Sec-WebSocket-Protocol", protocol)])), Ok(()), "{protocol}");
+            assert_eq!(
+                handshake.verify(&fields(&[ACCEPT, ("Sec-WebSocket-Protocol", protocol)])),
+                Ok(()),
+                "{protocol}"
+            );
         }
         for lines in [
             &[][..],

@@ -7,8 +7,8 @@ use support::{Hopgate, run_node_script};
 #[test]
 fn chromium_uses_the_demo_page_through_hopgate() {
     let hopgate = Hopgate::quick(&["demo", "--listen", "127.0.0.1:0"]);
-    let line = hopgate.wait_for_access("http://");
-    let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("a word with the URL");
+    let url = format!("http://{}/", hopgate.addr());
+    hopgate.wait_for_access(&url); // printed for the newcomer
 
-    run_node_script("browser.js", url);
+    run_node_script("browser.js", &url);
 }

@@ -25,7 +25,7 @@ const ONE_BY_ONE: usize = 8;
 const DOWNLOADS: usize = 8;
 const CLIENTS: usize = RAW_TUNNELS + WEBSOCKETS + KEPT_ALIVE + ONE_BY_ONE + DOWNLOADS;
 
-const RELOADS: usize = 8;
+const RELOADS: usize = 12;
 /// For each wait of the test: far more than a slow machine needs for one round of all clients.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than fits into the sockets' buffers, so that some of it is always within hopgate.

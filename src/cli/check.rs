@@ -46,6 +46,9 @@ mod tests {
         let text = "[[server]]\nlisten = 80\n[[server.location]]\npath = '/'\nproxy_pass = 'http://a.b'\n\
                     [[server.location]]\npath = '/b'\nproxy_pass = 'http://a.b'\n";
         let config = Config::parse("a.toml", text).unwrap();
-        assert_eq!(summary(Path::new("a.toml"), &config), "a.toml: 1 server, 2 locations, 1 upstream group: fine");
+        assert_eq!(
+            summary(Path::new("a.toml"), &config),
+            "a.toml: 1 server, 2 locations, 1 upstream group: fine"
+        );
     }
 }

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 
-use super::{DemoArgs, EXIT_CONFIG};
 use super::run::serve;
+use super::{DemoArgs, EXIT_CONFIG};
 use crate::config::Config;
 use crate::demo;
 

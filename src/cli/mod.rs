@@ -191,7 +191,10 @@ mod tests {
 
     #[test]
     fn a_file_and_the_flags_for_running_without_one_exclude_each_other() {
-        assert_eq!(run("--config a --listen 80 --upstream http://a").unwrap_err(), ErrorKind::ArgumentConflict);
+        assert_eq!(
+            run("--config a --listen 80 --upstream http://a").unwrap_err(),
+            ErrorKind::ArgumentConflict
+        );
         assert_eq!(run("--config a --upstream http://a").unwrap_err(), ErrorKind::ArgumentConflict);
         assert_eq!(run("--config a --listen 80").unwrap_err(), ErrorKind::ArgumentConflict);
         assert_eq!(run("--listen 80").unwrap_err(), ErrorKind::MissingRequiredArgument);
@@ -199,7 +202,9 @@ mod tests {
 
     #[test]
     fn a_bad_address_and_a_bad_number_are_wrong_usage() {
-        for arguments in ["--listen example.com:80 --upstream http://a", "--workers 0", "--workers 2000", "--workers x"] {
+        for arguments in
+            ["--listen example.com:80 --upstream http://a", "--workers 0", "--workers 2000", "--workers x"]
+        {
             assert_eq!(run(arguments).unwrap_err(), ErrorKind::ValueValidation, "{arguments}");
         }
     }

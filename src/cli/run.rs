@@ -61,7 +61,11 @@ impl<F: Fn() -> Result<Config, ConfigErrors> + Send + 'static> Load for F {}
 
 /// Starts the thread that turns signals into orders: SIGTERM drains and the second one stops at once, as
 /// SIGINT does; SIGHUP reloads; SIGUSR1 reopens the logs.
-fn obey_signals(control: UnboundedSender<Control>, load: impl Load, log: ErrorLogWriter) -> std::io::Result<()> {
+fn obey_signals(
+    control: UnboundedSender<Control>,
+    load: impl Load,
+    log: ErrorLogWriter,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         // The handlers are in place before anybody is told that hopgate has started.

@@ -229,7 +229,10 @@ pub fn host_and_port(text: &str, zero: bool) -> Result<(&str, Option<u16>), Wron
         _ => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     if text.parse::<Ipv6Addr>().is_ok() {
-        let help = format!("write it in brackets: `[{text}]:8080`");
+        // `::1:80` is an address, too, but hardly the one that is meant.
+        let split = text.rsplit_once(':').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok());
+        let (host, port) = split.unwrap_or((text, "8080"));
+        let help = format!("write it in brackets: `[{host}]:{port}`");
         return Err(Wrong::new(format!("`{text}` is an IPv6 address without brackets"), help));
     }
     match tail.strip_prefix(':') {

@@ -17,7 +17,8 @@ pub struct EndToEnd<'a> {
 /// in any line of `Connection`. What the proxy itself says is added afterwards, so that a client's
 /// `Connection: X-Forwarded-For` cannot remove it (R13).
 pub fn strip(fields: &Fields) -> EndToEnd<'_> {
-    let named = list::members(fields.values(Known::Connection)).filter(|option| names_a_field(option)).collect();
+    let named =
+        list::members(fields.values(Known::Connection)).filter(|option| names_a_field(option)).collect();
     EndToEnd { fields, named }
 }
 

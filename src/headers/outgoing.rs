@@ -14,7 +14,13 @@ use crate::routing::variables::Variable;
 
 /// Writes the head of a request for the upstream. With `protocol` it asks for an upgrade to it, in the
 /// client's spelling.
-pub fn request(out: &mut Vec<u8>, location: &Location, request: &Request, values: &Values<'_>, protocol: Option<&[u8]>) {
+pub fn request(
+    out: &mut Vec<u8>,
+    location: &Location,
+    request: &Request,
+    values: &Values<'_>,
+    protocol: Option<&[u8]>,
+) {
     out.extend_from_slice(request.head.method());
     out.push(b' ');
     target(out, location, request);
@@ -60,7 +66,11 @@ fn target(out: &mut Vec<u8>, location: &Location, request: &Request) {
     }
     if let Some(query) = request.query() {
         // nginx: a query in `proxy_pass` stays, the client's is added to it.
-        out.push(if location.proxy_pass.uri.as_ref().is_some_and(|uri| uri.contains('?')) { b'&' } else { b'?' });
+        out.push(if location.proxy_pass.uri.as_ref().is_some_and(|uri| uri.contains('?')) {
+            b'&'
+        } else {
+            b'?'
+        });
         out.extend_from_slice(query);
     }
 }
@@ -105,7 +115,8 @@ impl RequestRules<'_> {
     /// Writes what the proxy itself says: after the client's fields, so that nothing of the client's can
     /// take it away (R13).
     fn own(&self, out: &mut Vec<u8>) {
-        for (name, template) in self.location.set_headers.iter().filter(|(_, template)| !template.is_empty()) {
+        for (name, template) in self.location.set_headers.iter().filter(|(_, template)| !template.is_empty())
+        {
             self.configured(out, name, template);
         }
         let fields = &self.request.head.fields;
@@ -117,7 +128,9 @@ impl RequestRules<'_> {
         }
         let trusted = |known| fields.values(known).next().filter(|_| self.values.origin.is_trusted);
         if self.values.origin.peer.is_some() {
-            self.default(out, "X-Forwarded-For", |out| self.values.write(&Variable::ProxyAddXForwardedFor, out));
+            self.default(out, "X-Forwarded-For", |out| {
+                self.values.write(&Variable::ProxyAddXForwardedFor, out)
+            });
         }
         self.default(out, "X-Forwarded-Proto", |out| {
             out.extend_from_slice(forwarded::scheme(trusted(Known::XForwardedProto), "http").as_bytes());
@@ -132,7 +145,12 @@ impl RequestRules<'_> {
     }
 
     /// Writes what `proxy_set_header` says. nginx: a field whose value is empty is not sent.
-    fn configured(&self, out: &mut Vec<u8>, name: &FieldName, template: &crate::routing::variables::Template) {
+    fn configured(
+        &self,
+        out: &mut Vec<u8>,
+        name: &FieldName,
+        template: &crate::routing::variables::Template,
+    ) {
         let start = out.len();
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");

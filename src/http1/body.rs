@@ -202,7 +202,10 @@ impl BodyReader {
         for line in trailer_lines(&self.trailers) {
             let colon = memchr::memchr(b':', line).ok_or(BodyError::Chunk)?;
             let is_value_byte = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-            if colon == 0 || !line[..colon].iter().all(|b| is_token_byte(*b)) || !line[colon..].iter().all(is_value_byte) {
+            if colon == 0
+                || !line[..colon].iter().all(|b| is_token_byte(*b))
+                || !line[colon..].iter().all(is_value_byte)
+            {
                 return Err(BodyError::Chunk);
             }
         }
@@ -212,7 +215,10 @@ impl BodyReader {
 
 /// The lines of [`BodyReader::trailers`] without their CRLF.
 pub fn trailer_lines(trailers: &[u8]) -> impl Iterator<Item = &[u8]> {
-    trailers.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|l| !l.is_empty())
+    trailers
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|l| !l.is_empty())
 }
 
 fn content_end(at: usize, left: u64, available: usize) -> usize {

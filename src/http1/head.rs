@@ -119,7 +119,11 @@ pub fn request(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Progr
 ///
 /// # Errors
 /// The head breaks the grammar or a limit.
-pub fn response(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Progress<ResponseHead>, HeadError> {
+pub fn response(
+    bytes: &[u8],
+    scanned: usize,
+    limits: HeadLimits,
+) -> Result<Progress<ResponseHead>, HeadError> {
     let Some(end) = head_end(bytes, scanned, 0, limits)? else {
         if scanned == 0 && !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
             return Err(HeadError::Syntax);
@@ -141,7 +145,12 @@ pub fn response(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Prog
     }
     let reason = if reason.is_empty() { 0..0 } else { place(head, reason.as_bytes()) };
     Ok(Progress::Whole(
-        ResponseHead { version: Version::of(version), status: code, reason, fields: collect(head, parsed.headers) },
+        ResponseHead {
+            version: Version::of(version),
+            status: code,
+            reason,
+            fields: collect(head, parsed.headers),
+        },
         end,
     ))
 }
@@ -159,7 +168,11 @@ fn head_end(
         }
         if newline >= start + 3 && bytes[newline - 2] == b'\n' {
             let end = newline + 1;
-            return if end - start > limits.size { Err(too_large(&bytes[start..], limits)) } else { Ok(Some(end)) };
+            return if end - start > limits.size {
+                Err(too_large(&bytes[start..], limits))
+            } else {
+                Ok(Some(end))
+            };
         }
     }
     if bytes.len() - start > limits.size { Err(too_large(&bytes[start..], limits)) } else { Ok(None) }
@@ -342,7 +355,10 @@ mod tests {
         let text = b"\r\nPOST /a?b HTTP/1.1\r\nHost:  a \r\nX-Empty:\r\ncontent-length: 5\r\n\r\nhello";
         let Ok(Progress::Whole(head, end)) = request(text, 0, LIMITS) else { panic!() };
         assert_eq!(&text[end..], b"hello");
-        assert_eq!((head.method(), head.target(), head.line()), (&b"POST"[..], &b"/a?b"[..], &b"POST /a?b HTTP/1.1"[..]));
+        assert_eq!(
+            (head.method(), head.target(), head.line()),
+            (&b"POST"[..], &b"/a?b"[..], &b"POST /a?b HTTP/1.1"[..])
+        );
         let fields: Vec<_> = head.fields.iter().map(|field| (field.name, field.value)).collect();
         assert_eq!(fields, [(&b"Host"[..], &b"a"[..]), (b"X-Empty", b""), (b"content-length", b"5")]);
         assert_eq!(head.body_length(), Ok(BodyLength::Length(5)));
@@ -403,8 +419,14 @@ mod tests {
     fn limits_tell_a_long_line_from_a_large_head() {
         let long = "x".repeat(300);
         assert_eq!(read(&format!("GET /{long} HTTP/1.1\r\n\r\n")).map(|_| ()), Err(HeadError::LineTooLong));
-        assert_eq!(request(format!("GET /{long}").as_bytes(), 0, LIMITS).map(|_| ()), Err(HeadError::LineTooLong));
-        assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n")).map(|_| ()), Err(HeadError::TooLarge));
+        assert_eq!(
+            request(format!("GET /{long}").as_bytes(), 0, LIMITS).map(|_| ()),
+            Err(HeadError::LineTooLong)
+        );
+        assert_eq!(
+            read(&format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n")).map(|_| ()),
+            Err(HeadError::TooLarge)
+        );
         let many = "A: b\r\n".repeat(6);
         assert_eq!(read(&format!("GET / HTTP/1.1\r\n{many}\r\n")).map(|_| ()), Err(HeadError::TooManyFields));
     }
@@ -427,10 +449,20 @@ mod tests {
             ("HTTP/1.1 204 x\r\n\r\n", false, Ok(BodyLength::Length(0))),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", false, Ok(BodyLength::Chunked)),
             ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", false, Err(HeadError::Framing)),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", false, Err(HeadError::Framing)),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", true, Err(HeadError::Framing)),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+                false,
+                Err(HeadError::Framing),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+                true,
+                Err(HeadError::Framing),
+            ),
         ] {
-            let Ok(Progress::Whole(parsed, _)) = response(text.as_bytes(), 0, LIMITS) else { panic!("{text}") };
+            let Ok(Progress::Whole(parsed, _)) = response(text.as_bytes(), 0, LIMITS) else {
+                panic!("{text}")
+            };
             assert_eq!(parsed.body_length(head), expected, "{text}");
         }
     }

@@ -236,10 +236,29 @@ fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
 /// trailer, where nobody has checked them (R27).
 fn may_be_trailer(name: &[u8]) -> bool {
     const REFUSED: &[&str] = &[
-        "authorization", "cache-control", "content-encoding", "content-range", "content-type", "cookie", "date",
-        "expires", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "location",
-        "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "range", "retry-after", "set-cookie",
-        "vary", "www-authenticate",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "vary",
+        "www-authenticate",
     ];
     let known = Known::of(name);
     known == Known::Other && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))

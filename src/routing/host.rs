@@ -38,7 +38,9 @@ impl ServerName {
             return plain(rest).map(|rest| vec![Self::TrailingWildcard(format!("{rest}."))]);
         }
         if name.contains('*') {
-            return Err("`*` may only stand for the first or the last part of a name: `*.example.com`, `example.*`");
+            return Err(
+                "`*` may only stand for the first or the last part of a name: `*.example.com`, `example.*`",
+            );
         }
         Ok(vec![Self::Exact(name)])
     }
@@ -46,7 +48,9 @@ impl ServerName {
 
 fn plain(rest: &str) -> Result<&str, &'static str> {
     if rest.is_empty() || rest.contains('*') {
-        return Err("`*` may only stand for the first or the last part of a name: `*.example.com`, `example.*`");
+        return Err(
+            "`*` may only stand for the first or the last part of a name: `*.example.com`, `example.*`",
+        );
     }
     Ok(rest)
 }
@@ -87,7 +91,8 @@ impl ServerNames {
             return server;
         }
         let leading = self.leading.iter().find(|(name, _)| host.len() > name.len() && host.ends_with(name));
-        let trailing = || self.trailing.iter().find(|(name, _)| host.len() > name.len() && host.starts_with(name));
+        let trailing =
+            || self.trailing.iter().find(|(name, _)| host.len() > name.len() && host.starts_with(name));
         leading.or_else(trailing).map_or(self.default, |(_, server)| *server)
     }
 }

@@ -392,7 +392,9 @@ mod tests {
         ] {
             assert_eq!(Host::parse(text.as_bytes()), Some(Host { text, name, port }), "{text}");
         }
-        for text in ["", ":80", "a b", "a,b", "a/b", "a:b", "a:99999", "u@a", "[::1", "[a]", "[::1]x", "a:+1", "a%2e"] {
+        for text in
+            ["", ":80", "a b", "a,b", "a/b", "a:b", "a:99999", "u@a", "[::1", "[a]", "[::1]x", "a:+1", "a%2e"]
+        {
             assert_eq!(Host::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Host::parse(b"EXAMPLE.com.").map(|host| host.folded()).as_deref(), Some("example.com"));

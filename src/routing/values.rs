@@ -114,8 +114,12 @@ impl Values<'_> {
             return;
         }
         match variable {
-            Variable::Arg(_) | Variable::Args | Variable::Cookie(_) | Variable::Http(_) => self.of_head(variable, out),
-            Variable::ContentLength | Variable::ContentType | Variable::RemoteUser => self.of_head(variable, out),
+            Variable::Arg(_) | Variable::Args | Variable::Cookie(_) | Variable::Http(_) => {
+                self.of_head(variable, out)
+            }
+            Variable::ContentLength | Variable::ContentType | Variable::RemoteUser => {
+                self.of_head(variable, out)
+            }
             Variable::IsArgs | Variable::Request | Variable::RequestMethod | Variable::RequestUri => {
                 self.of_head(variable, out);
             }
@@ -140,7 +144,9 @@ impl Values<'_> {
             Variable::Hostname => out.extend_from_slice(hostname().as_bytes()),
             Variable::Pid => display(out, std::process::id()),
             Variable::ProxyAddXForwardedFor => self.add_x_forwarded_for(out),
-            Variable::ProxyHost => out.extend_from_slice(self.proxy_pass.map_or("", |pass| &pass.host).as_bytes()),
+            Variable::ProxyHost => {
+                out.extend_from_slice(self.proxy_pass.map_or("", |pass| &pass.host).as_bytes())
+            }
             Variable::ProxyPort => {
                 if let Some(pass) = self.proxy_pass {
                     display(out, pass.port);
@@ -153,7 +159,9 @@ impl Values<'_> {
                 }
             }
             Variable::RemoteAddr => self.ip(self.origin.client, out),
-            Variable::RequestId => display(out, format_args!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))),
+            Variable::RequestId => {
+                display(out, format_args!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)))
+            }
             Variable::Scheme => out.extend_from_slice(b"http"),
             Variable::ServerAddr => match (self.client.local, &self.client.listener) {
                 (Some(local), _) => display(out, local.ip().to_canonical()),
@@ -261,14 +269,18 @@ impl Late {
             Variable::TimeIso8601 => display(out, jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z")),
             Variable::TimeLocal => display(out, jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z")),
             Variable::TunnelEnd => {
-                out.extend_from_slice(self.tunnel.as_ref().and_then(|tunnel| tunnel.end).unwrap_or("").as_bytes());
+                out.extend_from_slice(
+                    self.tunnel.as_ref().and_then(|tunnel| tunnel.end).unwrap_or("").as_bytes(),
+                );
             }
             Variable::TunnelEvent => match &self.tunnel {
                 Some(TunnelLine { end: None, .. }) => out.extend_from_slice(b"start"),
                 Some(TunnelLine { end: Some(_), .. }) => out.extend_from_slice(b"end"),
                 None => {}
             },
-            Variable::TunnelId => out.extend_from_slice(self.tunnel.as_ref().map_or("", |t| &t.id).as_bytes()),
+            Variable::TunnelId => {
+                out.extend_from_slice(self.tunnel.as_ref().map_or("", |t| &t.id).as_bytes())
+            }
             _ => return false,
         }
         true
@@ -325,7 +337,9 @@ fn user(fields: &Fields) -> Vec<u8> {
     let decoded = fields.named("authorization").next().and_then(|value| {
         let (scheme, credentials) = split_once(value, b' ')?;
         let is_basic = scheme.eq_ignore_ascii_case(b"basic");
-        is_basic.then(|| base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii()).ok()).flatten()
+        is_basic
+            .then(|| base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii()).ok())
+            .flatten()
     });
     decoded.and_then(|decoded| split_once(&decoded, b':').map(|(user, _)| user.to_vec())).unwrap_or_default()
 }
@@ -336,7 +350,9 @@ fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -345,9 +361,13 @@ mod tests {
 
     #[test]
     fn arguments_are_found_by_name_in_any_case() {
-        for (query, name, value) in
-            [("a=1&b=2", "b", "2"), ("a=1&A=2", "A", "1"), ("ab=1", "a", ""), ("a", "a", ""), ("a=b=c", "a", "b=c")]
-        {
+        for (query, name, value) in [
+            ("a=1&b=2", "b", "2"),
+            ("a=1&A=2", "A", "1"),
+            ("ab=1", "a", ""),
+            ("a", "a", ""),
+            ("a=b=c", "a", "b=c"),
+        ] {
             assert_eq!(argument(query.as_bytes(), name), value.as_bytes(), "{query} {name}");
         }
     }

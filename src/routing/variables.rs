@@ -174,9 +174,8 @@ impl Template {
             let (name, tail) = match after.strip_prefix('{') {
                 Some(braced) => braced.split_once('}').ok_or(TemplateError::NoName)?,
                 None => {
-                    let end = after
-                        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                        .unwrap_or(after.len());
+                    let end =
+                        after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
                     after.split_at(end)
                 }
             };

@@ -103,12 +103,18 @@ impl Waiting {
     }
 
     /// An idle connection is closed without a word; one that has begun a request is told.
-    fn poll_patience(&self, cx: &mut Context<'_>, client: &mut Client, limits: &ClientLimits) -> Poll<Option<Arrival>> {
+    fn poll_patience(
+        &self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        limits: &ClientLimits,
+    ) -> Poll<Option<Arrival>> {
         let Some(first_byte) = self.first_byte else {
             if client.task.phase(cx) != Phase::Serving {
                 return Poll::Ready(None);
             }
-            let patience = if client.info.requests == 0 { limits.header_timeout } else { limits.keepalive_timeout };
+            let patience =
+                if client.info.requests == 0 { limits.header_timeout } else { limits.keepalive_timeout };
             return client.timer.poll(cx, self.since + patience).map(|()| None);
         };
         if client.task.phase(cx) == Phase::Killed {

@@ -107,7 +107,8 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<(ListenAddress, Vec<List
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    let copies: io::Result<Vec<_>> = (1..workers).map(|_| listener.try_clone().map(ListenSocket::Unix)).collect();
+    let copies: io::Result<Vec<_>> =
+        (1..workers).map(|_| listener.try_clone().map(ListenSocket::Unix)).collect();
     let mut sockets = copies?;
     sockets.push(ListenSocket::Unix(listener));
     Ok((ListenAddress::Unix(path.to_owned()), sockets))

@@ -93,7 +93,12 @@ impl Worker {
         self.proxy.lines.flush();
     }
 
-    fn reload(&mut self, state: Arc<State>, added: Vec<(ListenAddress, ListenSocket)>, removed: Vec<ListenAddress>) {
+    fn reload(
+        &mut self,
+        state: Arc<State>,
+        added: Vec<(ListenAddress, ListenSocket)>,
+        removed: Vec<ListenAddress>,
+    ) {
         self.proxy.reload(state);
         for (address, socket) in added {
             if let Err(error) = self.listen(address, socket) {

@@ -47,7 +47,11 @@ impl TunnelEnd {
             Self::Age => Some("tunnel_max_age"),
             Self::Linger => Some("tunnel_linger"),
             Self::Killed => Some("shutdown_timeout"),
-            Self::ClientClosed | Self::UpstreamClosed | Self::ClientReset | Self::UpstreamReset | Self::Drain => None,
+            Self::ClientClosed
+            | Self::UpstreamClosed
+            | Self::ClientReset
+            | Self::UpstreamReset
+            | Self::Drain => None,
         }
     }
 }

@@ -38,7 +38,13 @@ impl Pool {
     }
 
     /// Keeps a connection whose last response was read to its very end. The oldest one makes room.
-    pub fn put(&mut self, address: &UpstreamAddress, stream: Stream, upstream: &Upstream, hint: Option<Duration>) {
+    pub fn put(
+        &mut self,
+        address: &UpstreamAddress,
+        stream: Stream,
+        upstream: &Upstream,
+        hint: Option<Duration>,
+    ) {
         if upstream.keepalive == 0 {
             return;
         }

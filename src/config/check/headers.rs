@@ -37,8 +37,8 @@ impl Check<'_> {
         let mut fields: Vec<(FieldName, Template)> = Vec::with_capacity(entries.len());
         let mut places: Vec<&Spanned<String>> = Vec::new();
         for (name, value) in entries {
-            let (field, template) = (self.field_name(name), self.field_value(value));
-            let (Some(field), Some(template)) = (field, template) else { continue };
+            let Some(field) = self.field_name(name) else { continue };
+            let Some(template) = self.field_value(value) else { continue };
             if let Some(first) = fields.iter().position(|(other, _)| *other == field) {
                 let mistake = Mistake::new(name.span(), format!("`{field}` is set twice"))
                     .label("again")

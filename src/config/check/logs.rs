@@ -54,6 +54,7 @@ impl Formats {
             if formats.find(name.get_ref()).is_some() {
                 let message = format!("the log format `{}` is built in", name.get_ref());
                 mistakes.push(Mistake::new(name.span(), message).help("give yours another name"));
+                continue;
             }
             let read = log_format(format, mistakes);
             formats.0.push((name.get_ref().clone(), read));

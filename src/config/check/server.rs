@@ -11,7 +11,7 @@ use serde_spanned::Spanned;
 use super::settings::Settings;
 use super::{Check, plain};
 use crate::config::error::Mistake;
-use crate::config::file::{self, ForServers, OffOr, OneOrMany, Value};
+use crate::config::file::{self, ForServers, OffOr, OneOrMany, Size, Value};
 use crate::config::{ClientLimits, EncodedSlashes, Server};
 use crate::routing::location::{Locations, PathMatcher};
 
@@ -66,10 +66,7 @@ impl Check<'_> {
             header_timeout: self.time(&written.client_header_timeout, "client_header_timeout"),
             keepalive_timeout: plain(&written.keepalive_timeout),
             keepalive_requests: plain(&written.keepalive_requests),
-            head_size: written.client_max_head_size.given().and_then(|size| {
-                let range = 1 << 10..=16 << 20;
-                self.in_range(size.get_ref().0, size, "client_max_head_size", range).map(|size| size as usize)
-            }),
+            head_size: self.head_size(&written.client_max_head_size),
             max_headers: self.count(&written.max_headers, "max_headers", 1..=10_000),
             underscores_in_headers: plain(&written.underscores_in_headers),
             encoded_slashes: self.encoded_slashes(&written.encoded_slashes),
@@ -98,6 +95,17 @@ impl Check<'_> {
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
             access_log: self.access_log(&settings),
         }
+    }
+
+    fn head_size(&mut self, written: &Value<Size>) -> Option<usize> {
+        let size = written.given()?;
+        let Size(bytes) = *size.get_ref();
+        if !(1 << 10..=16 << 20).contains(&bytes) {
+            let mistake = Mistake::new(size.span(), "`client_max_head_size` must be from 1k to 16m");
+            self.mistakes.push(mistake.help("write `client_max_head_size = \"64k\"`, or leave the key out"));
+            return None;
+        }
+        Some(bytes as usize)
     }
 
     /// The path of a location, if it is right and the first of its kind in the server.

@@ -154,6 +154,14 @@ pub(super) fn word(name: &str) -> Option<&'static Word> {
     whole.or_else(family).map(|(_, word)| word)
 }
 
+/// What is to be done about a line with this word, if nothing needs it.
+pub(super) fn needless(name: &str) -> Option<String> {
+    match word(name)? {
+        Word::Needless(why) => Some(format!("delete the line: {why}")),
+        Word::Instead(_) | Word::NotYet(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

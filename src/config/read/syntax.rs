@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue, Error};
 
+use super::nginx;
 use crate::config::error::{Mistake, MistakeKind};
 
 /// What the parser of TOML found, one mistake a line: the first one, or else the one that says most.
@@ -30,12 +31,15 @@ fn mistake(text: &str, document: &DeTable<'_>, error: &Error) -> Mistake {
         message if message.starts_with("unexpected key or value") && text[start..].starts_with(';') => {
             plain("there is no `;` at the end of a line in TOML").help("delete it")
         }
-        message if written.ends_with('{') || written == "}" => {
+        _ if written == "}" => plain(NO_BRACE).help("delete it"),
+        message if written.ends_with('{') => {
             plain(message).help("tables are written `[[server]]` here, not `server { … }`")
         }
         message => plain(message),
     }
 }
+
+const NO_BRACE: &str = "a table does not end with `}` in TOML: the next one ends it";
 
 fn unquoted(text: &str, span: Range<usize>) -> Mistake {
     let value = text[span.clone()].trim().trim_end_matches(';').trim_end();
@@ -88,10 +92,7 @@ fn no_value(text: &str, line: Range<usize>, span: Range<usize>) -> Mistake {
     let written = text[line].trim();
     let mistake = |message: &str| Mistake::new(span.clone(), message).kind(MistakeKind::Syntax);
     let Some((key, rest)) = written.split_once(char::is_whitespace) else {
-        return match written {
-            "}" => mistake("there is no `}` at the end of a table in TOML").help("delete it"),
-            _ => mistake("a `=` and a value are missing").help(format!("write `{written} = …`")),
-        };
+        return mistake("a `=` and a value are missing").help(format!("write `{written} = …`"));
     };
     let rest = rest.trim().trim_end_matches(';').trim_end();
     let help = match (key, rest) {
@@ -105,21 +106,21 @@ fn no_value(text: &str, line: Range<usize>, span: Range<usize>) -> Mistake {
             format!("write `[upstream.{}]`", rest.trim_end_matches('{').trim())
         }
         ("server", rest) if rest.starts_with('{') => "write `[[server]]`".to_owned(),
-        ("proxy_set_header", rest) => match rest.split_once(char::is_whitespace) {
-            Some((name, value)) => {
-                format!(
-                    "write `proxy_set_header = {{ {name} = \"{}\" }}`",
-                    value.trim().trim_matches(['"', '\''])
-                )
-            }
-            None => "write `proxy_set_header = { NAME = \"value\" }`".to_owned(),
-        },
+        ("proxy_set_header", rest) => set_header(rest),
         (key, rest) if !rest.is_empty() && !rest.contains('=') => {
             format!("write `{key} = \"{}\"`", rest.trim_matches(['"', '\'']))
         }
         _ => "write `key = value`".to_owned(),
     };
-    mistake("a key and its value have a `=` between them in TOML").help(help)
+    mistake("a key and its value have a `=` between them in TOML").help(nginx::needless(key).unwrap_or(help))
+}
+
+fn set_header(rest: &str) -> String {
+    let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    if name.eq_ignore_ascii_case("upgrade") || name.eq_ignore_ascii_case("connection") {
+        return "delete the line: hopgate does WebSocket upgrades by itself".to_owned();
+    }
+    format!("write `proxy_set_header = {{ {name} = \"{}\" }}`", value.trim().trim_matches(['"', '\'']))
 }
 
 fn line_of(text: &str, at: usize) -> Range<usize> {

@@ -268,11 +268,12 @@ impl FromToml for Named<String> {
             _ => Vec::new(),
         };
         let message = format!("`{key}` must be {}, not {}", Self::EXPECTED, kind(value.get_ref()));
-        let fields =
-            lines.iter().map(|line| line.split_once([' ', ':', '=']).map(field)).collect::<Option<Vec<_>>>();
-        let help = fields
-            .filter(|fields| !fields.is_empty())
-            .map(|fields| format!("write `{key} = {{ {} }}`", fields.join(", ")));
+        // Nobody needs those two: they would only be refused in the next run.
+        let needless = |name: &str| matches!(name.to_ascii_lowercase().as_str(), "upgrade" | "connection");
+        let fields: Option<Vec<_>> = lines.iter().map(|line| line.split_once([' ', ':', '='])).collect();
+        let kept = fields.unwrap_or_default().into_iter().filter(|(name, _)| !needless(name));
+        let fields: Vec<_> = kept.map(field).collect();
+        let help = (!fields.is_empty()).then(|| format!("write `{key} = {{ {} }}`", fields.join(", ")));
         reader.wrong(value, message, help)
     }
 }
