@@ -418,11 +418,13 @@ pub async fn relay(
     result?;
     let Relaying { upstream, request, .. } = relaying;
     // R26: bytes behind the answer would be taken for the next one.
-    if can_be_reused && request.is_done() && upstream.ahead.is_empty() {
-        if let Some(group) = exchange.group() {
-            proxy.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
-            proxy.sweep_pool();
-        }
+    if can_be_reused
+        && request.is_done()
+        && upstream.ahead.is_empty()
+        && let Some(group) = exchange.group()
+    {
+        proxy.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
+        proxy.sweep_pool();
     }
     Ok(if goes_on && !client.half_closed { After::Open } else { After::Close })
 }
@@ -438,16 +440,14 @@ fn response_framing(
     exchange: &Exchange,
 ) -> (ResponseFraming, Encoding) {
     let request = exchange.request();
-    let has_no_body = request.is_head() || matches!(head.status, 204 | 304);
+    let has_no_body = request.is_head() || head.status == 304;
     let trailers = exchange.location().is_some_and(|location| location.pass_trailers)
         || hop_by_hop::accepts_trailers(&request.head.fields);
     match body {
-        // RFC 9110 §8.6: a 204 has no length; the one of a HEAD or a 304 is what would have come.
-        _ if has_no_body => {
-            let length = head.content_length().filter(|_| head.status != 204);
-            (ResponseFraming::None(length), Encoding::Identity)
-        }
-        BodyLength::Length(length) => (ResponseFraming::Length(length), Encoding::Identity),
+        // RFC 9110 §8.6: a 204 has no length.
+        _ if head.status == 204 => (ResponseFraming::None, Encoding::Identity),
+        _ if has_no_body => (ResponseFraming::AsTold, Encoding::Identity),
+        BodyLength::Length(_) => (ResponseFraming::AsTold, Encoding::Identity),
         BodyLength::Chunked | BodyLength::UntilClose if request.head.version == Version::Http11 => {
             (ResponseFraming::Chunked, Encoding::Chunked { trailers })
         }

@@ -24,8 +24,6 @@ pub struct Request {
     pub authority: Option<String>,
     /// How the body is framed.
     pub body: BodyLength,
-    /// Whether the body was announced at all; a `Content-Length: 0` is passed on.
-    pub announces_body: bool,
     /// Whether the client waits for a 100 before it sends the body.
     pub expects_continue: bool,
 }
@@ -58,8 +56,6 @@ impl Addressed {
     pub fn check(self, server: &Server) -> Result<Request, (ProxyError, RequestHead)> {
         match checked(&self.head, server.encoded_slashes) {
             Ok((target, body, expects_continue)) => Ok(Request {
-                announces_body: !body.is_empty()
-                    || self.head.fields.values(Known::ContentLength).next().is_some(),
                 target,
                 body,
                 expects_continue,

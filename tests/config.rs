@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hopgate::config::file::Level;
 use hopgate::config::{Balance, Config, ConfigErrors, EncodedSlashes, Escape, ListenAddress, LogTarget};
+use hopgate::routing::variables::Template;
 use proptest::prelude::*;
 
 const REFERENCE: &str = include_str!("../config/hopgate.toml");
@@ -112,6 +113,16 @@ fn every_key_in_a_table_of_the_manual_is_one() {
     let rows = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     for (key, _) in rows {
         assert!(known.contains(key), "`{key}` in docs/configuration.md is no key");
+    }
+}
+
+#[test]
+fn every_variable_in_the_manual_is_one() {
+    let chapter = MANUAL.split("\n## Variables\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let names: Vec<_> = chapter.split("`$").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+    assert!(names.len() > 40);
+    for name in names.into_iter().filter(|name| !name.ends_with("name}") && *name != "name") {
+        assert!(Template::parse(&format!("${name}")).is_ok(), "${name}");
     }
 }
 

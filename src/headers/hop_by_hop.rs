@@ -27,7 +27,7 @@ impl<'a> EndToEnd<'a> {
     pub fn iter(&self) -> impl Iterator<Item = Field<'a>> {
         self.fields.iter().filter(|field| {
             !is_hop_by_hop(field.known)
-                && (self.named.is_empty() || field.known == Known::Host || !self.names(field.name))
+                && (self.named.is_empty() || is_indispensable(field.known) || !self.names(field.name))
         })
     }
 
@@ -53,11 +53,11 @@ fn is_hop_by_hop(known: Known) -> bool {
         | Known::Te
         | Known::Trailer
         | Known::TransferEncoding
-        // Framing is the proxy's own: it is generated from the framing that was read.
-        | Known::ContentLength
         | Known::Upgrade
         | Known::Http2Settings => true,
-        Known::Other
+        // Checked, and left out by the writers where the proxy's own framing takes its place.
+        Known::ContentLength
+        | Known::Other
         | Known::Host
         | Known::Expect
         | Known::XForwardedFor
@@ -71,6 +71,11 @@ fn is_hop_by_hop(known: Known) -> bool {
         | Known::SecWebSocketExtensions
         | Known::SecWebSocketAccept => false,
     }
+}
+
+/// Without these the upstream would read another message: `Connection` cannot take them away.
+fn is_indispensable(known: Known) -> bool {
+    matches!(known, Known::Host | Known::ContentLength)
 }
 
 /// The usual options are no fields; leaving them out keeps the common case free of comparisons.
@@ -115,7 +120,7 @@ mod tests {
                 "Cookie: 2",
                 "X-Same: 1",
             ]),
-            ["HOST: a", "cOOkie: 1", "Cookie: 2", "X-Same: 1"]
+            ["HOST: a", "cOOkie: 1", "Content-Length: 1", "Cookie: 2", "X-Same: 1"]
         );
     }
 
@@ -126,11 +131,12 @@ mod tests {
                 "X-One: 1",
                 "Connection: close , x-one,,",
                 "X-Two: 2",
-                "connection: X-TWO, Host, Cooki",
+                "connection: X-TWO, Host, Content-Length, Cooki",
+                "Content-Length: 3",
                 "Host: a",
                 "Cookie: c",
             ]),
-            ["Host: a", "Cookie: c"]
+            ["Content-Length: 3", "Host: a", "Cookie: c"]
         );
     }
 }

@@ -30,12 +30,8 @@ pub fn request(
         rules.pass(out, end_to_end);
     }
     rules.own(out);
-    match request.body {
-        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        BodyLength::Length(length) if request.announces_body => {
-            line(out, "Content-Length", format_args!("{length}"));
-        }
-        _ => {}
+    if request.body == BodyLength::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match protocol {
         Some(protocol) => {
@@ -178,10 +174,10 @@ impl RequestRules<'_> {
 /// How the body of a response goes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
-    /// There is none, and no length is told but the one that the upstream told (HEAD, 204, 304).
-    None(Option<u64>),
-    /// With `Content-Length`.
-    Length(u64),
+    /// There is none and no length is told: 1xx, 204.
+    None,
+    /// By the upstream's `Content-Length`; in answers to HEAD and in a 304 it says what would have come.
+    AsTold,
     /// In chunks.
     Chunked,
     /// Up to the end of the connection, for HTTP/1.0 clients.
@@ -191,15 +187,15 @@ pub enum ResponseFraming {
 /// Writes the head of an upstream's response for the client.
 pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming, connection: Connection) {
     status_line(out, head);
+    // A length that was told is told in its place, unless there are chunks instead.
+    let tells_length = matches!(framing, ResponseFraming::AsTold);
     for field in hop_by_hop::strip(&head.fields).iter() {
-        raw_line(out, field.name, field.value);
-    }
-    match framing {
-        ResponseFraming::None(Some(length)) | ResponseFraming::Length(length) => {
-            line(out, "Content-Length", format_args!("{length}"));
+        if tells_length || field.known != Known::ContentLength {
+            raw_line(out, field.name, field.value);
         }
-        ResponseFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        ResponseFraming::None(None) | ResponseFraming::UntilClose => {}
+    }
+    if framing == ResponseFraming::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     out.extend_from_slice(connection.line());
     out.extend_from_slice(b"\r\n");
@@ -208,9 +204,7 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming
 /// Writes a 1xx answer, which has no framing.
 pub fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
     status_line(out, head);
-    for field in hop_by_hop::strip(&head.fields).iter() {
-        raw_line(out, field.name, field.value);
-    }
+    without_length(out, head);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -220,10 +214,15 @@ pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, protocol: &[u8]) {
     out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
     out.extend_from_slice(protocol);
     out.extend_from_slice(b"\r\n");
-    for field in hop_by_hop::strip(&head.fields).iter() {
+    without_length(out, head);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9110 §8.6: a 1xx has no `Content-Length`.
+fn without_length(out: &mut Vec<u8>, head: &ResponseHead) {
+    for field in hop_by_hop::strip(&head.fields).iter().filter(|field| field.known != Known::ContentLength) {
         raw_line(out, field.name, field.value);
     }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// What the client is told about the connection.
@@ -269,8 +268,4 @@ fn raw_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-fn line(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
-    let _ = write!(out, "{name}: {value}\r\n");
 }

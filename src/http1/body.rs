@@ -179,19 +179,21 @@ impl BodyReader {
         for (at, &byte) in bytes.iter().enumerate() {
             let is_line_start = self.trailers.is_empty() || self.trailers.ends_with(b"\n");
             let after_cr = self.trailers.last() == Some(&b'\r');
-            match byte {
-                b'\n' if after_cr => {
-                    if self.trailers == b"\r" || self.trailers.ends_with(b"\n\r") {
-                        self.trailers.pop();
-                        self.check_trailers()?;
-                        self.state = State::Done;
-                        return Ok(at + 1);
-                    }
+            let ends_line = after_cr && byte == b'\n';
+            if ends_line && (self.trailers == b"\r" || self.trailers.ends_with(b"\n\r")) {
+                self.trailers.pop();
+                self.check_trailers()?;
+                self.state = State::Done;
+                return Ok(at + 1);
+            }
+            if !ends_line {
+                let is_misplaced = after_cr || byte == b'\n';
+                if is_misplaced || (is_line_start && !is_token_byte(byte) && byte != b'\r') {
+                    return Err(BodyError::Chunk);
                 }
-                _ if after_cr || byte == b'\n' => return Err(BodyError::Chunk),
-                _ if is_line_start && !is_token_byte(byte) && byte != b'\r' => return Err(BodyError::Chunk),
-                _ if self.trailers.len() >= MAX_TRAILERS => return Err(BodyError::TooLarge),
-                _ => {}
+            }
+            if self.trailers.len() >= MAX_TRAILERS {
+                return Err(BodyError::TooLarge);
             }
             self.trailers.push(byte);
         }

@@ -295,12 +295,6 @@ impl ResponseHead {
         }
     }
 
-    /// The `Content-Length`, if there is one that is right; in answers to HEAD and in a 304 it says
-    /// what would have come.
-    pub fn content_length(&self) -> Option<u64> {
-        content_length(&self.fields).ok().flatten()
-    }
-
     /// Whether the upstream will take further requests on the connection.
     pub fn keeps_alive(&self) -> bool {
         keeps_alive(self.version, &self.fields)

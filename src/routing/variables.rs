@@ -209,7 +209,8 @@ impl Template {
 
 impl Variable {
     fn named(name: &str) -> Result<Self, TemplateError> {
-        let families: [(&str, fn(String) -> Variable); 5] = [
+        type Family = (&'static str, fn(String) -> Variable);
+        let families: [Family; 5] = [
             ("arg_", Variable::Arg),
             ("cookie_", Variable::Cookie),
             ("sent_http_", |name| Variable::SentHttp(field_name(&name))),

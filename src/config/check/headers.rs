@@ -88,7 +88,7 @@ impl Check<'_> {
         let template = self.template(value)?;
         if template.mentions(is_of_the_answer) {
             let mistake =
-                Mistake::new(value.span(), "a variable in it is only known when the upstream has answered");
+                Mistake::new(value.span(), "a variable in it is not known before the upstream has answered");
             self.mistakes.push(mistake.help("it can be used in a log format, not in `proxy_set_header`"));
         }
         Some(template)
@@ -118,11 +118,14 @@ fn is_of_the_answer(variable: &Variable) -> bool {
     matches!(
         variable,
         Variable::BodyBytesSent
+            | Variable::BytesReceived
             | Variable::BytesSent
+            | Variable::RequestTime
             | Variable::SentHttp(_)
             | Variable::Status
             | Variable::TunnelEnd
             | Variable::TunnelEvent
+            | Variable::TunnelId
             | Variable::UpstreamAddr
             | Variable::UpstreamConnectTime
             | Variable::UpstreamHeaderTime
