@@ -26,28 +26,28 @@ fn r28_more_than_sixteen_interim_answers_are_a_502() {
 
 #[test]
 fn a_cut_answer_never_looks_whole() {
-    // (the upstream's answer so far, whether the upstream resets rather than closes)
+    // (the head and a first part, what follows once the client has them, whether the upstream resets rather than closes)
     let rows = [
-        ("Content-Length: 100\r\n\r\nhalf", false),
-        ("Content-Length: 100\r\n\r\nhalf", true),
-        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", false),
-        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", true),
-        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n5\r\nhe", false),
-        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nZ\r\n", false),
-        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", false),
-        ("X-Close: delimited\r\n\r\nhalf", true),
+        ("Content-Length: 100\r\n\r\nhalf", "", false),
+        ("Content-Length: 100\r\n\r\nhalf", "", true),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "", false),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "", true),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "5\r\nhe", false),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "Z\r\n", false),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "2\nok\r\n0\r\n\r\n", false),
+        ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", "0\r\n", false),
+        ("X-Close: delimited\r\n\r\nhalf", "", true),
     ];
     let upstream = Upstream::listen();
     let hopgate = Hopgate::in_front_of(&upstream);
 
-    for (answer, reset) in rows {
-        println!("row: {answer:?} reset={reset}");
+    for (start, rest, reset) in rows {
+        println!("row: {start:?} {rest:?} reset={reset}");
         let mut client = hopgate.connect();
         client.send(GET);
         let mut server = upstream.accept();
         server.head();
-        server.send(format!("HTTP/1.1 200 OK\r\n{answer}"));
-        // The client has the head and the first bytes before the upstream breaks off.
+        server.send(format!("HTTP/1.1 200 OK\r\n{start}"));
         let head = client.head();
         assert_eq!(head.status(), 200);
         let chunked = head.has_member("Transfer-Encoding", "chunked");
@@ -56,6 +56,7 @@ fn a_cut_answer_never_looks_whole() {
         } else {
             client.expect("half");
         }
+        server.send(rest);
         if reset {
             server.reset()
         } else {
@@ -66,6 +67,29 @@ fn a_cut_answer_never_looks_whole() {
         assert!(!rest.ends_with(b"0\r\n\r\n"), "a cut body got a last chunk");
         let framed = chunked || head.field("Content-Length").is_some();
         assert!(framed || ending == Ending::Reset, "a cut close-delimited body ended with FIN");
+    }
+}
+
+#[test]
+fn a_body_that_is_nonsense_from_its_beginning_is_a_502_or_a_cut_answer_but_never_silence() {
+    let rows = [
+        "Transfer-Encoding: chunked\r\n\r\nZ\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nZ\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n",
+    ];
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+
+    for answer in rows {
+        println!("row: {answer:?}");
+        let mut client = hopgate.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut server = upstream.accept();
+        server.head();
+        server.send(format!("HTTP/1.1 200 OK\r\n{answer}"));
+        let head = client.head();
+        let (body, _) = client.read_to_end();
+        assert!(head.status() == 502 || head.status() == 200 && !body.ends_with(b"0\r\n\r\n"), "{head}");
     }
 }
 
@@ -180,6 +204,7 @@ fn an_upstream_that_is_reset_or_silent_gets_its_own_status() {
     server.reset();
     client.expect_status(502);
 
+    let mut client = hopgate.connect();
     client.send(GET);
     let mut server = upstream.accept();
     server.head();

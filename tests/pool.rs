@@ -333,6 +333,13 @@ fn a_server_that_refuses_is_passed_over_and_nobody_notices() {
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok");
         assert_eq!(client.expect_status(200).text(), "alive");
     }
+}
+
+#[test]
+fn a_server_that_was_passed_over_is_named_in_the_log() {
+    let (alive, dead) = (App::named("alive"), Upstream::refusing());
+    let hopgate = Hopgate::with_group(&format!(r#"server = ["{}", "{}"]"#, dead.addr(), alive.addr()));
+    assert_eq!(shares(&hopgate, 4), counts([("alive", 4)]));
     hopgate.wait_for_log(dead.addr());
 }
 

@@ -105,8 +105,8 @@ fn obey_signals(
 fn reload(load: &impl Load) -> Option<Control> {
     match load() {
         Ok(config) => Some(Control::Reload(Box::new(config))),
-        Err(error) => {
-            tracing::error!("reload refused, the old configuration stays: {error}");
+        Err(mistakes) => {
+            tracing::error!("reload refused, the old configuration stays: {}", mistakes.summary());
             None
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::Dir;
 use super::lines::Lines;
 
 /// How long a script of clients may take, in seconds. Each of its tests has a shorter limit of its own.
@@ -57,6 +58,7 @@ impl Drop for NodeApp {
 #[track_caller]
 pub fn run_node_script(script: &str, url: &str) {
     node(); // tells kindly what is missing
+    let temporary = Dir::new(); // Chromium leaves things behind
     let output = Command::new("timeout")
         .args([
             "--kill-after=5",
@@ -68,6 +70,7 @@ pub fn run_node_script(script: &str, url: &str) {
             url,
         ])
         .current_dir(apps())
+        .env("TMPDIR", temporary.path(""))
         .stdin(Stdio::null())
         .output()
         .expect("timeout, of coreutils, can be run");
