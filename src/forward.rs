@@ -184,6 +184,11 @@ impl Asking<'_> {
                 Err(error) => return Err(error),
             }
             self.tried.push(lease.index());
+            if self.tried.len() < self.group.upstream.servers.len() {
+                let why = std::error::Error::source(&failed)
+                    .map_or_else(|| failed.to_string(), ToString::to_string);
+                tracing::warn!(upstream = %lease.server().address, "passed over, another server is tried: {why}");
+            }
         }
         Err(failed)
     }
@@ -415,6 +420,10 @@ pub async fn relay(
     late.body_sent = relaying.response.written();
     late.sent = late.body_sent + bytes.len() as u64;
     note(exchange, |upstream| upstream.response = Some(started.elapsed()));
+    if result.is_err() && !relaying.response.has_sent() {
+        // The answer broke before a byte of it was out: the client can still be told properly.
+        exchange.outcome.status = 0;
+    }
     result?;
     let Relaying { upstream, request, .. } = relaying;
     // R26: bytes behind the answer would be taken for the next one.

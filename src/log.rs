@@ -271,7 +271,7 @@ fn suffix(out: &mut Vec<u8>, log: &AccessLog, late: &Late) {
             out,
             " tunnel={} end cause={cause} sent={} received={} duration={}.{:03}",
             tunnel.id,
-            late.sent,
+            late.body_sent,
             late.received,
             late.duration.as_secs(),
             late.duration.subsec_millis(),

@@ -220,9 +220,7 @@ impl Proxy {
             Ok(request) => request,
             Err(error) => return Err(failed(state, server, error)),
         };
-        if !state.config.servers[server].limits.underscores_in_headers {
-            drop_underscores(&mut request);
-        }
+        drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
         Ok(Exchange::new(state, server, Subject::Request(Box::new(request)), client, started))
     }
 
@@ -290,15 +288,19 @@ impl Proxy {
     }
 }
 
-/// R15: to an app behind a CGI-like interface `X_Real_IP` is `X-Real-IP`; so such names do not pass.
-fn drop_underscores(request: &mut Request) {
+/// R15: to an app behind a CGI-like interface `X_Real_IP` is `X-Real-IP`, and so are other names with odd
+/// characters to some; so they do not pass, as with nginx.
+fn drop_odd_names(request: &mut Request, keep_underscores: bool) {
+    let passes =
+        |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || (*byte == b'_' && keep_underscores);
     request.head.fields.retain(|field| {
-        let passes = !field.name.contains(&b'_');
-        if !passes {
+        let is_kept = field.name.iter().all(passes);
+        if !is_kept {
             let name = String::from_utf8_lossy(field.name);
-            tracing::info!(field = %name, "a field with `_` in its name was dropped; `underscores_in_headers = true` keeps it");
+            let hint = if field.name.contains(&b'_') { "; `underscores_in_headers = true` keeps `_`" } else { "" };
+            tracing::info!(field = %name, "a field was dropped: its name is not of letters, digits and `-`{hint}");
         }
-        passes
+        is_kept
     });
 }
 
@@ -318,7 +320,7 @@ impl Exchange {
             _ => location,
         };
         let mut outcome = Outcome::default();
-        outcome.late.received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
+        outcome.late.head_received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
         Self { state, server, location, subject, origin, started, outcome }
     }
 

@@ -110,6 +110,8 @@ pub async fn switch(
         return proxy.finish(client, exchange, result).await;
     }
     if let Err(error) = upgrade.verify(&answered.head) {
+        // The upstream believes to be in a tunnel: its leg ends first.
+        drop(answered);
         return proxy.finish(client, exchange, Err(error)).await;
     }
     open(proxy, client, exchange, answered, &upgrade);
@@ -135,7 +137,7 @@ fn open(proxy: &Rc<Proxy>, client: Client, mut exchange: Exchange, answered: Ans
         line,
         id: client.info.id,
         started: exchange.started(),
-        head_received: exchange.outcome.late.received,
+        head_received: exchange.outcome.late.head_received,
         head_sent: head.len() as u64,
         idle_setting: location.timeouts.tunnel_idle_key,
     };

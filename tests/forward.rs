@@ -163,7 +163,7 @@ fn a_client_that_does_not_read_is_not_buffered_for() {
     server.head();
     server.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
     let before = hopgate.resident_kib();
-    let sent = server.send_until_stalled(&hopgate, &mut Noise::seeded(3));
+    let sent = server.send_until_stalled(&mut Noise::seeded(3));
     let grown = hopgate.resident_kib().saturating_sub(before);
     assert!(grown < 4096, "{grown} KiB grown while {sent} bytes went out");
 
@@ -182,7 +182,7 @@ fn an_upstream_that_does_not_read_is_not_buffered_for() {
     let mut server = upstream.accept().with_small_buffers();
     server.head();
     let before = hopgate.resident_kib();
-    let sent = client.send_until_stalled(&hopgate, &mut Noise::seeded(4));
+    let sent = client.send_until_stalled(&mut Noise::seeded(4));
     let grown = hopgate.resident_kib().saturating_sub(before);
     assert!(grown < 4096, "{grown} KiB grown while {sent} bytes went out");
 

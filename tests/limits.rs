@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{App, Hopgate, Peer, Upstream, eventually, open_tunnel, silent_addr};
+use support::{App, Hopgate, Noise, Peer, Upstream, assert_same_bytes, eventually, open_tunnel, silent_addr};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -394,4 +394,70 @@ fn a_request_is_given_up_when_its_client_is_gone() {
         let line = hopgate.wait_for_access(&format!("GET /gone-{resets} "));
         assert!(line.contains("\" 499 "), "{line}");
     }
+}
+
+/// Long enough for each timeout of 300 ms to have fired, had it been running.
+const LONGER: Duration = Duration::from_millis(800);
+
+#[test]
+fn the_upstream_s_time_to_answer_does_not_run_while_the_body_is_still_coming() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::with_location(&upstream, r#"proxy_read_timeout = "300ms""#);
+    let mut client = hopgate.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut server = upstream.accept();
+    server.head();
+    let started = Instant::now();
+    while started.elapsed() < LONGER {
+        client.send("1\r\nx\r\n");
+        server.expect_chunked("x");
+        assert!(!client.hears_within(Duration::from_millis(20)), "{:?}", client.response());
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(server.chunk(), None);
+    server.respond("patient");
+    assert_eq!(client.expect_status(200).text(), "patient");
+}
+
+#[test]
+fn the_client_s_timeouts_do_not_run_while_the_upstream_is_waited_for() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::with_server(
+        &upstream,
+        "client_header_timeout = \"300ms\"\nkeepalive_timeout = \"300ms\"\nclient_body_timeout = \"300ms\"\n\
+         send_timeout = \"300ms\"",
+    );
+    let mut client = hopgate.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok");
+    let mut server = upstream.accept();
+    server.head();
+    assert!(!client.hears_within(LONGER), "{:?}", client.response());
+    server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+    client.head();
+    client.expect_chunked("a");
+    assert!(!client.hears_within(LONGER), "an event stream may be silent");
+    server.send("1\r\nb\r\n0\r\n\r\n");
+    client.expect_chunked("b");
+    assert_eq!(client.chunk(), None);
+}
+
+#[test]
+fn the_client_s_time_to_send_does_not_run_while_the_upstream_takes_nothing() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::with_location(&upstream, r#"client_body_timeout = "300ms""#);
+    let mut client = hopgate.connect();
+    let body = Noise::seeded(1).take(1 << 25);
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len()));
+    let mut server = upstream.accept();
+    server.head();
+    let mut writer = client.another();
+    thread::scope(|scope| {
+        // It sends all the time, as fast as it is let.
+        scope.spawn(|| writer.send(&body));
+        assert!(!client.hears_within(LONGER), "{:?}", client.response());
+        // It goes on where it stopped.
+        assert_same_bytes("the body", &body, &server.read(body.len()));
+    });
+    server.respond("all of it");
+    assert_eq!(client.expect_status(200).text(), "all of it");
 }

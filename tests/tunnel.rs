@@ -177,7 +177,7 @@ fn what_was_sent_before_a_half_close_arrives_even_if_the_reader_is_slow() {
     let (client, mut server) = open_tunnel(&hopgate, &upstream);
     let mut client = client.with_small_buffers();
 
-    let sent = server.send_until_stalled(&hopgate, &mut Noise::seeded(5));
+    let sent = server.send_until_stalled(&mut Noise::seeded(5));
     server.finish();
     assert_same_bytes("everything", &Noise::seeded(5).take(sent), &client.read(sent));
     client.expect_eof();
@@ -213,7 +213,7 @@ fn a_reader_that_stops_stops_the_writer_and_costs_no_memory() {
         let (client, server) = (client.with_small_buffers(), server.with_small_buffers());
         let (mut reader, mut writer) = if client_reads { (client, server) } else { (server, client) };
         let before = hopgate.resident_kib();
-        let sent = writer.send_until_stalled(&hopgate, &mut Noise::seeded(6));
+        let sent = writer.send_until_stalled(&mut Noise::seeded(6));
         let grown = hopgate.resident_kib().saturating_sub(before);
         assert!(grown < 4096, "{grown} KiB grown while {sent} bytes went in");
 

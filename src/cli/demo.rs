@@ -25,9 +25,9 @@ pub fn demo(args: &DemoArgs) -> u8 {
     };
     serve(load, |server| {
         for address in server.addresses() {
-            println!("The demo app is at {upstream}, and behind hopgate at http://{address}/");
+            println!("Open this in a browser:\n\n    http://{address}/\n");
         }
-        println!("Open the second address in a browser. Ctrl-C ends the demo.");
+        println!("It is a small app, at {upstream} by itself, behind hopgate. Ctrl-C ends the demo.");
     })
 }
 

@@ -28,6 +28,7 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
         Ok(log) => log,
         Err(error) => return fault(&error),
     };
+    raise_file_limit();
     let server = match Server::bind(config) {
         Ok(server) => server,
         Err(error) => return fault(&error),
@@ -46,6 +47,17 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
             EXIT_DONE
         }
         Err(error) => fault(&error),
+    }
+}
+
+/// A tunnel takes two descriptors, and the usual soft limit is 1024. It is that low for programs that use
+/// `select`; one that does not may take what the hard limit gives.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

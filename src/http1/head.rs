@@ -97,7 +97,7 @@ pub fn request(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Progr
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let known = &mut fields[..limits.fields.min(MAX_FIELDS)];
-    let status = parsed.parse_with_uninit_headers(head, known).map_err(HeadError::from)?;
+    let status = parsed.parse_with_uninit_headers(head, known).map_err(|error| request_error(error, head))?;
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(HeadError::Syntax);
     };
@@ -187,7 +187,23 @@ fn refuse_garbage(bytes: &[u8]) -> Result<(), HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     match httparse::Request::new(&mut []).parse_with_uninit_headers(bytes, &mut fields) {
         Ok(_) => Ok(()),
-        Err(error) => Err(HeadError::from(error)),
+        Err(error) => Err(request_error(error, bytes)),
+    }
+}
+
+/// For httparse anything behind the second blank is a version; here it must look like one.
+fn request_error(error: httparse::Error, head: &[u8]) -> HeadError {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let has_three_parts = line.iter().filter(|byte| **byte == b' ').count() == 2;
+    match (HeadError::from(error), version) {
+        (HeadError::Version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            if has_three_parts && major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            HeadError::Version
+        }
+        (HeadError::Version, _) => HeadError::Syntax,
+        (error, _) => error,
     }
 }
 
@@ -375,6 +391,10 @@ mod tests {
             "GET /\r\n\r\n",
             "\nGET / HTTP/1.1\r\n\r\n",
             "G(T / HTTP/1.1\r\n\r\n",
+            "GET /a b HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1 \r\n\r\n",
+            "GET / http/1.1\r\n\r\n",
+            "GET / HTTP/11.1\r\n\r\n",
         ] {
             assert_eq!(read(text).map(|_| ()), Err(HeadError::Syntax), "{text:?}");
         }

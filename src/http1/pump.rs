@@ -55,6 +55,7 @@ pub struct Pump {
     content: u64,
     written: u64,
     waits_for_sink: bool,
+    has_sent: bool,
     ended: bool,
 }
 
@@ -85,6 +86,7 @@ impl Pump {
             content: 0,
             written: 0,
             waits_for_sink: false,
+            has_sent: false,
             ended: length.is_empty(),
         }
     }
@@ -102,6 +104,11 @@ impl Pump {
     /// Whether it is the sink that is waited for.
     pub fn waits_for_sink(&self) -> bool {
         self.waits_for_sink
+    }
+
+    /// Whether anything was handed to the sink, so that it may have arrived.
+    pub fn has_sent(&self) -> bool {
+        self.has_sent
     }
 
     /// How many bytes of content were read so far.
@@ -133,6 +140,7 @@ impl Pump {
             // A head that waits goes out together with what was read behind it.
             if !self.pending.is_empty() && (self.ended || from.ahead.is_empty()) {
                 self.waits_for_sink = true;
+                self.has_sent = true;
                 ready!(self.pending.poll_flush(cx, &mut to.stream)).map_err(PumpError::Sink)?;
                 self.waits_for_sink = false;
                 *progress = true;
@@ -195,6 +203,7 @@ impl Pump {
         }
         let bytes = if output.is_empty() { &input[direct] } else { output.as_slice() };
         self.written += bytes.len() as u64;
+        self.has_sent = true;
         match self.pending.poll_send(cx, &mut to.stream, bytes) {
             Poll::Ready(sent) => sent.map(Poll::Ready).map_err(PumpError::Sink),
             Poll::Pending => Ok(Poll::Pending),

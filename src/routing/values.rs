@@ -63,7 +63,9 @@ pub struct UpstreamOutcome {
 pub struct Late {
     /// From the first byte of the request.
     pub duration: Duration,
-    /// Bytes from the client.
+    /// Bytes of the request's head.
+    pub head_received: u64,
+    /// Bytes from the client without the head.
     pub received: u64,
     /// Bytes to the client.
     pub sent: u64,
@@ -259,7 +261,8 @@ impl Late {
     pub fn write(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         match variable {
             Variable::BodyBytesSent => display(out, self.body_sent),
-            Variable::BytesReceived | Variable::RequestLength => display(out, self.received),
+            Variable::BytesReceived => display(out, self.received),
+            Variable::RequestLength => display(out, self.head_received + self.received),
             Variable::BytesSent => display(out, self.sent),
             Variable::Msec => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -213,10 +213,10 @@ impl Tunnel {
 
     fn tell(&self, end: TunnelEnd) {
         let (report, cause) = (&self.report, end.as_str());
-        let received = report.head_received + self.to_upstream.bytes;
         let late = Late {
             duration: report.started.elapsed(),
-            received,
+            head_received: report.head_received,
+            received: self.to_upstream.bytes,
             sent: report.head_sent + self.to_client.bytes,
             body_sent: self.to_client.bytes,
             tunnel: Some(TunnelLine { id: report.id.to_string(), end: Some(cause) }),

@@ -4,18 +4,29 @@ use std::fmt::Write as _;
 
 use sha1::{Digest as _, Sha1};
 
-/// An endless stream of bytes, the same for the same seed.
-pub struct Noise(fastrand::Rng);
+/// An endless stream of bytes, the same for the same seed, however it is cut into pieces.
+pub struct Noise {
+    source: fastrand::Rng,
+    /// Made and not yet taken; always made in whole blocks.
+    rest: Vec<u8>,
+}
 
 impl Noise {
     pub fn seeded(seed: u64) -> Self {
-        Self(fastrand::Rng::with_seed(seed))
+        Self { source: fastrand::Rng::with_seed(seed), rest: Vec::new() }
     }
 
     /// The next `n` bytes of the stream.
     pub fn take(&mut self, n: usize) -> Vec<u8> {
-        // Byte by byte: the stream must not depend on how it is cut into pieces.
-        (0..n).map(|_| self.0.u8(..)).collect()
+        const BLOCK: usize = 4096;
+        let mut taken = std::mem::take(&mut self.rest);
+        let made = taken.len();
+        if made < n {
+            taken.resize(made + (n - made).next_multiple_of(BLOCK), 0);
+            taken[made..].chunks_mut(BLOCK).for_each(|block| self.source.fill(block));
+        }
+        self.rest = taken.split_off(n);
+        taken
     }
 }
 

@@ -71,6 +71,7 @@ pub fn run_node_script(script: &str, url: &str) {
         ])
         .current_dir(apps())
         .env("TMPDIR", temporary.path(""))
+        .env("HOME", temporary.path(""))
         .stdin(Stdio::null())
         .output()
         .expect("timeout, of coreutils, can be run");

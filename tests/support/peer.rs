@@ -64,34 +64,29 @@ impl Peer {
         self.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"));
     }
 
-    /// Sends noise until `hopgate` has gone round its loop several times and taken nothing more of it.
-    /// Returns how many bytes went out.
+    /// Sends noise until the other side has taken nothing more of it for a while. Returns how many bytes went out.
     #[track_caller]
-    pub fn send_until_stalled(&mut self, hopgate: &Hopgate, noise: &mut Noise) -> usize {
-        let limit = 256 << 20;
-        let (mut sent, mut idle_rounds) = (0, 0);
+    pub fn send_until_stalled(&mut self, noise: &mut Noise) -> usize {
+        const LIMIT: usize = 256 << 20;
+        // Longer than TCP needs to open a small window again.
+        self.socket.set_write_timeout(Some(Duration::from_millis(400))).expect("a socket takes a timeout");
+        let mut sent = 0;
         let mut piece = Vec::new();
-        self.socket.set_nonblocking(true).expect("a socket can be made non-blocking");
-        while idle_rounds < 5 {
-            let before = sent;
-            loop {
-                if piece.is_empty() {
-                    piece = noise.take(64 << 10);
-                }
-                match (&self.socket).write(&piece) {
-                    Ok(n) => {
-                        sent += n;
-                        piece.drain(..n);
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => panic!("{} could not send: {error}", self.name),
-                }
-                assert!(sent < limit, "{}: no back-pressure after {sent} bytes", self.name);
+        loop {
+            if piece.is_empty() {
+                piece = noise.take(64 << 10);
             }
-            hopgate.settle();
-            idle_rounds = if sent == before { idle_rounds + 1 } else { 0 };
+            match (&self.socket).write(&piece) {
+                Ok(n) => {
+                    sent += n;
+                    piece.drain(..n);
+                }
+                Err(error) if is_timeout(&error) => break,
+                Err(error) => panic!("{} could not send: {error}", self.name),
+            }
+            assert!(sent < LIMIT, "{}: no back-pressure after {sent} bytes", self.name);
         }
-        self.socket.set_nonblocking(false).expect("a socket can be made blocking");
+        self.socket.set_write_timeout(Some(DEADLINE)).expect("a socket takes a timeout");
         sent
     }
 

@@ -22,6 +22,7 @@ const COMBINED: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $
 const JSON: &str = "{\"time\":\"$time_iso8601\",\"remote_addr\":\"$remote_addr\",\"scheme\":\"$scheme\",\
                     \"host\":\"$host\",\"method\":\"$request_method\",\"uri\":\"$request_uri\",\
                     \"protocol\":\"$server_protocol\",\"status\":$status,\"bytes_sent\":$bytes_sent,\
+                    \"body_bytes_sent\":$body_bytes_sent,\"request_length\":$request_length,\
                     \"bytes_received\":$bytes_received,\"request_time\":$request_time,\
                     \"referer\":\"$http_referer\",\"user_agent\":\"$http_user_agent\",\
                     \"request_id\":\"$request_id\",\"upstream_addr\":\"$upstream_addr\",\
