@@ -102,7 +102,9 @@ pub async fn ask(
         };
         attempt.request.prepend(&head);
         let started = attempt.last;
-        match attempt.answer(&asking, client, exchange).await {
+        let answer = attempt.answer(&asking, client, exchange).await;
+        exchange.has_read_body = attempt.request.has_read_all();
+        match answer {
             Ok(head) => {
                 note(exchange, |upstream| {
                     upstream.status = head.status;

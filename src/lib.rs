@@ -21,6 +21,7 @@ pub mod websocket;
 pub mod tunnel;
 pub mod upstream;
 
+pub mod clock;
 pub mod error;
 pub mod log;
 

@@ -108,10 +108,7 @@ fn write_all(orders: &Receiver<Order>, dropped: &AtomicU64) {
     while let Ok(order) = orders.recv() {
         let written = match order {
             Order::Write(target, lines) => write_batch(&mut files, &target, &lines),
-            Order::Reopen => {
-                files.clear();
-                Ok(())
-            }
+            Order::Reopen => reopen_all(&mut files),
             Order::Flush(done) => done.send(()).map_err(io::Error::other),
         };
         let lost = dropped.swap(0, Ordering::Relaxed);
@@ -127,6 +124,16 @@ fn write_all(orders: &Receiver<Order>, dropped: &AtomicU64) {
             tracing::error!(batches = lost, "access lines were dropped: the log is written too slowly");
         }
     }
+}
+
+/// A file that cannot be opened anew is tried again with its next line.
+fn reopen_all(files: &mut HashMap<PathBuf, File>) -> io::Result<()> {
+    let paths: Vec<PathBuf> = files.drain().map(|(path, _)| path).collect();
+    for path in paths {
+        let file = open(&path)?;
+        files.insert(path, file);
+    }
+    Ok(())
 }
 
 fn write_batch(files: &mut HashMap<PathBuf, File>, target: &LogTarget, lines: &[u8]) -> io::Result<()> {

@@ -75,6 +75,8 @@ pub struct Exchange {
     subject: Subject,
     origin: Origin,
     started: Instant,
+    /// Whether the body was read to its end; an exchange without a body begins so.
+    pub has_read_body: bool,
     /// What became of it so far.
     pub outcome: Outcome,
 }
@@ -321,7 +323,8 @@ impl Exchange {
         };
         let mut outcome = Outcome::default();
         outcome.late.head_received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
-        Self { state, server, location, subject, origin, started, outcome }
+        let has_read_body = subject.request().is_some_and(|request| request.body.is_empty());
+        Self { state, server, location, subject, origin, started, has_read_body, outcome }
     }
 
     /// The request. To be asked only once there is one.
@@ -386,8 +389,7 @@ impl Exchange {
 
     fn after_error(&self, client: &Client, error: &ProxyError) -> After {
         // R25: a body that was not read would be taken for the next request.
-        let has_no_body = self.subject.request().is_some_and(|request| request.body.is_empty());
-        let goes_on = error.keeps_connection() && has_no_body && self.may_keep_alive(client);
+        let goes_on = error.keeps_connection() && self.has_read_body && self.may_keep_alive(client);
         if goes_on { After::Open } else { After::Close }
     }
 

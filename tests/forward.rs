@@ -157,9 +157,9 @@ fn a_client_that_does_not_read_is_not_buffered_for() {
     let upstream = Upstream::listen();
     let hopgate = Hopgate::in_front_of(&upstream);
 
-    let mut client = hopgate.connect().with_small_buffers();
+    let mut client = hopgate.connect();
     client.send(GET);
-    let mut server = upstream.accept().with_small_buffers();
+    let mut server = upstream.accept();
     server.head();
     server.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
     let before = hopgate.resident_kib();
@@ -177,9 +177,9 @@ fn an_upstream_that_does_not_read_is_not_buffered_for() {
     let upstream = Upstream::listen();
     let hopgate = Hopgate::in_front_of(&upstream);
 
-    let mut client = hopgate.connect().with_small_buffers();
+    let mut client = hopgate.connect();
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1_u64 << 33));
-    let mut server = upstream.accept().with_small_buffers();
+    let mut server = upstream.accept();
     server.head();
     let before = hopgate.resident_kib();
     let sent = client.send_until_stalled(&mut Noise::seeded(4));

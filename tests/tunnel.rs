@@ -174,8 +174,7 @@ fn r9_the_other_side_of_a_half_closed_tunnel_lingers_no_longer_than_configured()
 fn what_was_sent_before_a_half_close_arrives_even_if_the_reader_is_slow() {
     let upstream = Upstream::listen();
     let hopgate = Hopgate::in_front_of(&upstream);
-    let (client, mut server) = open_tunnel(&hopgate, &upstream);
-    let mut client = client.with_small_buffers();
+    let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
 
     let sent = server.send_until_stalled(&mut Noise::seeded(5));
     server.finish();
@@ -210,7 +209,6 @@ fn a_reader_that_stops_stops_the_writer_and_costs_no_memory() {
         let upstream = Upstream::listen();
         let hopgate = Hopgate::in_front_of(&upstream);
         let (client, server) = open_tunnel(&hopgate, &upstream);
-        let (client, server) = (client.with_small_buffers(), server.with_small_buffers());
         let (mut reader, mut writer) = if client_reads { (client, server) } else { (server, client) };
         let before = hopgate.resident_kib();
         let sent = writer.send_until_stalled(&mut Noise::seeded(6));

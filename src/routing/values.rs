@@ -1,9 +1,10 @@
 //! What the variables are worth: for a request on its way, and for the log afterwards.
 
 use std::io::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::client::ClientInfo;
+use crate::clock;
 use crate::config::{ListenAddress, ProxyPass};
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
@@ -264,13 +265,10 @@ impl Late {
             Variable::BytesReceived => display(out, self.received),
             Variable::RequestLength => display(out, self.head_received + self.received),
             Variable::BytesSent => display(out, self.sent),
-            Variable::Msec => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                seconds(out, now);
-            }
+            Variable::Msec => seconds(out, clock::now()),
             Variable::RequestTime => seconds(out, self.duration),
-            Variable::TimeIso8601 => display(out, jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z")),
-            Variable::TimeLocal => display(out, jiff::Zoned::now().strftime("%d/%b/%Y:%H:%M:%S %z")),
+            Variable::TimeIso8601 => clock::with_iso8601(|time| out.extend_from_slice(time.as_bytes())),
+            Variable::TimeLocal => clock::with_local(|time| out.extend_from_slice(time.as_bytes())),
             Variable::TunnelEnd => {
                 out.extend_from_slice(
                     self.tunnel.as_ref().and_then(|tunnel| tunnel.end).unwrap_or("").as_bytes(),

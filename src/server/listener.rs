@@ -1,5 +1,6 @@
 //! Binds listening addresses, and accepts connections on them.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::Instant;
 
 use crate::client::{Client, ClientInfo};
 use crate::config::ListenAddress;
@@ -118,7 +120,11 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<(ListenAddress, Vec<List
 pub struct Acceptor {
     socket: Listening,
     address: ListenAddress,
+    complained: Cell<Option<Instant>>,
 }
+
+/// How often it is said that nothing can be accepted.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 enum Listening {
     Tcp(TcpListener),
@@ -135,7 +141,7 @@ impl Acceptor {
             ListenSocket::Tcp(listener) => Listening::Tcp(TcpListener::from_std(listener)?),
             ListenSocket::Unix(listener) => Listening::Unix(UnixListener::from_std(listener)?),
         };
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, complained: Cell::new(None) })
     }
 
     /// Accepts until `stop` says so; then what waits in the queue is still taken, because closing the
@@ -157,6 +163,14 @@ impl Acceptor {
         }
     }
 
+    fn complain(&self, error: &io::Error) {
+        if self.complained.get().is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            self.complained.set(Some(Instant::now()));
+            let listener = &self.address;
+            tracing::error!(%listener, %error, "cannot accept; is the limit of open files (`ulimit -n`) too low?");
+        }
+    }
+
     async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.socket {
             Listening::Tcp(listener) => {
@@ -173,7 +187,7 @@ impl Acceptor {
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::error!(listener = %self.address, %error, "cannot accept; is the limit of open files (`ulimit -n`) too low?");
+                self.complain(&error);
                 // The connection is still in the queue: without a pause this would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -229,7 +243,7 @@ fn begin(proxy: &Rc<Proxy>, stream: Stream, peer: Option<SocketAddr>, listener: 
     match refused {
         None => tokio::task::spawn_local(connection::serve(proxy, client)),
         Some(setting) => tokio::task::spawn_local(async move {
-            let started = tokio::time::Instant::now();
+            let started = Instant::now();
             proxy.refuse(client, ProxyError::TooManyConnections(setting), started).await;
         }),
     };
