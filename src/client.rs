@@ -1,5 +1,7 @@
 //! One connection from a client, as everything behind the listener sees it.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,15 +10,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::ListenAddress;
-use crate::io::Peer;
+use crate::http1::pump::Buffers;
+use crate::io::{Peer, Pending};
 use crate::proxy::State;
 use crate::server::limits::Permit;
-use crate::server::tasks::TaskGuard;
+use crate::server::tasks::{Phase, TaskGuard};
 use crate::timer::Timer;
 
 /// How long a client that has sent its FIN is still served without anything moving. It may have closed
 /// only its own direction and wait for the answer; it may as well be gone, which looks the same.
 pub const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a connection that was ended is still read from.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The most bytes that are read ahead of their use: enough for pipelined requests, bounded for all.
 const READ_AHEAD: usize = 16 * 1024;
@@ -91,5 +97,42 @@ impl Client {
     /// much sooner if the client may be gone.
     pub fn deadline(&self, last: Instant, timeout: Duration) -> Instant {
         last + if self.half_closed { timeout.min(HALF_CLOSED_GRACE) } else { timeout }
+    }
+
+    /// Sends bytes that are in hand; `false` if the client did not take them within `timeout`.
+    pub async fn send(&mut self, bytes: &[u8], timeout: Duration) -> bool {
+        let mut pending = Pending::default();
+        pending.push(bytes);
+        let deadline = Instant::now() + timeout;
+        poll_fn(|cx| match pending.poll_flush(cx, &mut self.peer.stream) {
+            Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
+            Poll::Pending => self.timer.poll(cx, deadline).map(|()| false),
+        })
+        .await
+    }
+
+    /// Ends the connection so that the answer arrives: closing a socket with unread bytes in it resets the
+    /// connection, which takes the answer away from a client that is still sending (nginx:
+    /// `lingering_close`).
+    pub async fn linger(&mut self, buffers: &RefCell<Buffers>) {
+        self.peer.stream.shutdown_write();
+        if self.half_closed {
+            return;
+        }
+        let deadline = Instant::now() + LINGER;
+        poll_fn(|cx| {
+            if self.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(());
+            }
+            let mut buffers = buffers.borrow_mut();
+            loop {
+                match self.peer.stream.poll_read(cx, &mut buffers.input) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return self.timer.poll(cx, deadline),
+                }
+            }
+        })
+        .await;
     }
 }

@@ -13,6 +13,7 @@ pub mod headers;
 pub mod routing;
 
 pub mod client;
+pub mod exchange;
 pub mod forward;
 pub mod proxy;
 pub mod upgrade;

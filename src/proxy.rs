@@ -1,28 +1,25 @@
 //! Decides what happens to one request; the only place where an error becomes a response.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::config::{AccessLog, Config, ListenAddress, Location, Server};
-use crate::error::{Fault, ProxyError, reason};
+use crate::config::{Config, ListenAddress, Server};
+use crate::error::{ProxyError, reason};
+use crate::exchange::{After, Exchange, Subject};
 use crate::forward;
 use crate::headers::outgoing::Connection;
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::http1::pump::Buffers;
-use crate::io::Pending;
 use crate::log::AccessLines;
-use crate::request::{Addressed, Origin, Request};
-use crate::routing::values::{Outcome, Values};
+use crate::request::{Addressed, Request};
 use crate::server::limits::Connections;
-use crate::server::tasks::{Phase, Tasks};
+use crate::server::tasks::Tasks;
 use crate::upgrade::{self, Intent};
 use crate::upstream::balance::Group;
 use crate::upstream::pool::Pool;
@@ -64,38 +61,6 @@ pub struct Shared {
     pub resolver: Resolver,
     /// The number of the next client connection.
     pub next_connection: AtomicU64,
-}
-
-/// One request on its way, for those who deal with it and for the log.
-#[derive(Debug)]
-pub struct Exchange {
-    state: Arc<State>,
-    server: usize,
-    location: Option<usize>,
-    subject: Subject,
-    origin: Origin,
-    started: Instant,
-    /// Whether the body was read to its end; an exchange without a body begins so.
-    pub has_read_body: bool,
-    /// What became of it so far.
-    pub outcome: Outcome,
-}
-
-/// What an exchange is about: as much as could be read.
-#[derive(Debug)]
-enum Subject {
-    Nothing,
-    Head(Box<RequestHead>),
-    Request(Box<Request>),
-}
-
-/// What becomes of the client's connection after an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// It goes on with the next request.
-    Open,
-    /// It ends, in good order.
-    Close,
 }
 
 impl State {
@@ -251,14 +216,14 @@ impl Proxy {
         exchange.outcome.late.sent = response.len() as u64;
         exchange.outcome.late.body_sent = if exchange.is_head() { 0 } else { body_of(status).len() as u64 };
         let timeout = exchange.location().map_or(Duration::from_secs(5), |location| location.timeouts.send);
-        let sent = send_all(&mut client, &response, timeout).await;
+        let sent = client.send(&response, timeout).await;
         self.record(&client, &mut exchange);
         if sent { self.leave(client, after).await } else { None }
     }
 
     /// Writes the access line.
     fn record(self: &Rc<Self>, client: &Client, exchange: &mut Exchange) {
-        exchange.outcome.late.duration = exchange.started.elapsed();
+        exchange.outcome.late.duration = exchange.started().elapsed();
         if let Some(log) = exchange.access_log() {
             self.lines.request(log, &exchange.values(client));
         }
@@ -268,7 +233,7 @@ impl Proxy {
         if after == After::Open {
             return Some(client);
         }
-        linger(&mut client, &self.buffers).await;
+        client.linger(&self.buffers).await;
         None
     }
 
@@ -306,142 +271,6 @@ fn drop_odd_names(request: &mut Request, keep_underscores: bool) {
     });
 }
 
-impl Exchange {
-    fn new(state: Arc<State>, server: usize, subject: Subject, client: &Client, started: Instant) -> Self {
-        let rules = &state.config.servers[server];
-        let (location, origin) = match &subject {
-            Subject::Request(request) => {
-                (rules.paths.find(request.path()), Origin::of(client.info.ip(), &request.head, rules))
-            }
-            Subject::Head(head) => (None, Origin::of(client.info.ip(), head, rules)),
-            Subject::Nothing => (None, Origin::unknown(client.info.ip())),
-        };
-        let location = match &subject {
-            // `OPTIONS *` is about the server as a whole: it goes where the server's root goes.
-            Subject::Request(request) if request.path() == b"*" => rules.paths.find(b"/"),
-            _ => location,
-        };
-        let mut outcome = Outcome::default();
-        outcome.late.head_received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
-        let has_read_body = subject.request().is_some_and(|request| request.body.is_empty());
-        Self { state, server, location, subject, origin, started, has_read_body, outcome }
-    }
-
-    /// The request. To be asked only once there is one.
-    pub fn request(&self) -> &Request {
-        match &self.subject {
-            Subject::Request(request) => request,
-            Subject::Head(_) | Subject::Nothing => {
-                unreachable!("an exchange is dealt with once it has a request")
-            }
-        }
-    }
-
-    /// The server that answers.
-    pub fn server(&self) -> &Server {
-        &self.state.config.servers[self.server]
-    }
-
-    /// The location, if there is one for the path.
-    pub fn location(&self) -> Option<&Location> {
-        self.location.map(|location| &self.server().locations[location])
-    }
-
-    /// The upstream of the location.
-    pub fn group(&self) -> Option<Arc<Group>> {
-        self.location().map(|location| Arc::clone(&self.state.groups[location.proxy_pass.upstream]))
-    }
-
-    /// When its first byte arrived.
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// Where it is recorded.
-    pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
-        self.location().map_or(&self.server().access_log, |location| &location.access_log).as_ref()
-    }
-
-    /// What the variables can ask about.
-    pub fn values<'a>(&'a self, client: &'a Client) -> Values<'a> {
-        Values {
-            client: &client.info,
-            origin: self.origin,
-            head: self.subject.head(),
-            request: self.subject.request(),
-            server_name: &self.server().name,
-            proxy_pass: self.location().map(|location| &location.proxy_pass),
-            outcome: &self.outcome,
-        }
-    }
-
-    /// Whether the client's connection goes on after this exchange, as far as the client and the limits
-    /// are concerned.
-    pub fn may_keep_alive(&self, client: &Client) -> bool {
-        let limits = &self.server().limits;
-        self.subject.head().is_some_and(RequestHead::keeps_alive)
-            && !client.half_closed
-            && client.task.current_phase() == Phase::Serving
-            && limits.keepalive_requests.is_none_or(|most| client.info.requests < most)
-            && !limits.keepalive_timeout.is_zero()
-            && self.state.config.listeners.iter().any(|known| known.address == client.info.listener)
-    }
-
-    fn after_error(&self, client: &Client, error: &ProxyError) -> After {
-        // R25: a body that was not read would be taken for the next request.
-        let goes_on = error.keeps_connection() && self.has_read_body && self.may_keep_alive(client);
-        if goes_on { After::Open } else { After::Close }
-    }
-
-    fn is_head(&self) -> bool {
-        self.subject.request().is_some_and(Request::is_head)
-    }
-
-    /// Tells the log why a request failed: once, here.
-    fn tell(&self, client: &Client, error: &ProxyError) {
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            why = format!("{why}: {source}");
-            cause = source.source();
-        }
-        let mut peer = Vec::new();
-        let values = self.values(client);
-        values.write(&crate::routing::variables::Variable::RemoteAddr, &mut peer);
-        let peer = String::from_utf8_lossy(&peer);
-        let line = self.subject.head().map_or_else(String::new, |head| printable(head.line()));
-        let upstream = self.outcome.upstreams.last().map_or("", |upstream| upstream.address.as_str());
-        match (error, error.fault()) {
-            (ProxyError::ClientGone(_), _) => tracing::debug!(client = %peer, request = line, "{why}"),
-            (_, Fault::Upstream) => tracing::warn!(client = %peer, request = line, upstream, "{why}"),
-            (_, Fault::Limit) => tracing::warn!(client = %peer, request = line, "{why}"),
-            (_, Fault::Client) => tracing::info!(client = %peer, request = line, "{why}"),
-        }
-    }
-}
-
-/// A request line for a person's eyes: no control bytes.
-fn printable(line: &[u8]) -> String {
-    line.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect()
-}
-
-impl Subject {
-    fn head(&self) -> Option<&RequestHead> {
-        match self {
-            Self::Nothing => None,
-            Self::Head(head) => Some(head),
-            Self::Request(request) => Some(&request.head),
-        }
-    }
-
-    fn request(&self) -> Option<&Request> {
-        match self {
-            Self::Request(request) => Some(request),
-            Self::Head(_) | Self::Nothing => None,
-        }
-    }
-}
-
 fn body_of(status: u16) -> String {
     format!("{status} {}\n", reason(status))
 }
@@ -450,7 +279,7 @@ fn body_of(status: u16) -> String {
 fn error_response(error: &ProxyError, exchange: &Exchange, after: After) -> Vec<u8> {
     let status = error.status();
     let body = body_of(status);
-    let version = exchange.subject.head().map_or(Version::Http11, |head| head.version);
+    let version = exchange.head().map_or(Version::Http11, |head| head.version);
     let connection = Connection::of(version, after == After::Open).line();
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     let mut response = format!(
@@ -482,47 +311,6 @@ fn error_response(error: &ProxyError, exchange: &Exchange, after: After) -> Vec<
         response.extend_from_slice(body.as_bytes());
     }
     response
-}
-
-/// Sends bytes that are in hand; `false` if the client did not take them.
-async fn send_all(client: &mut Client, bytes: &[u8], timeout: Duration) -> bool {
-    let mut pending = Pending::default();
-    pending.push(bytes);
-    let deadline = Instant::now() + timeout;
-    poll_fn(|cx| {
-        if let Poll::Ready(sent) = pending.poll_flush(cx, &mut client.peer.stream) {
-            return Poll::Ready(sent.is_ok());
-        }
-        client.timer.poll(cx, deadline).map(|()| false)
-    })
-    .await
-}
-
-/// How long a connection that was ended is still read from.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Ends a connection so that the answer arrives: closing a socket with unread bytes in it resets the
-/// connection, which takes the answer away from a client that is still sending (nginx: `lingering_close`).
-async fn linger(client: &mut Client, buffers: &RefCell<Buffers>) {
-    client.peer.stream.shutdown_write();
-    if client.half_closed {
-        return;
-    }
-    let deadline = Instant::now() + LINGER;
-    poll_fn(|cx| {
-        if client.task.phase(cx) == Phase::Killed {
-            return Poll::Ready(());
-        }
-        let mut buffers = buffers.borrow_mut();
-        loop {
-            match client.peer.stream.poll_read(cx, &mut buffers.input) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => return client.timer.poll(cx, deadline),
-            }
-        }
-    })
-    .await;
 }
 
 impl From<HeadError> for ProxyError {
