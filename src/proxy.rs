@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -59,6 +59,8 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// The addresses of host names.
     pub resolver: Resolver,
+    /// How many tunnels there are; their connections are among those.
+    pub tunnels: AtomicUsize,
     /// The number of the next client connection.
     pub next_connection: AtomicU64,
 }

@@ -453,3 +453,18 @@ fn random_bytes_never_reach_the_upstream_and_never_stop_the_service() {
     upstream.expect_no_connection(&hopgate);
     expect_service(&hopgate, &upstream);
 }
+
+#[test]
+fn r18_a_proxy_protocol_header_that_nobody_asked_for_is_no_http() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let signature = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x7f\0\0\x01\0\x50\0\x50";
+    for header in [&b"PROXY TCP4 1.2.3.4 127.0.0.1 80 80\r\n"[..], signature] {
+        println!("row: {}", header.escape_ascii());
+        let mut client = hopgate.connect();
+        client.send([header, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+        client.expect_status(400);
+        client.expect_eof();
+    }
+    upstream.expect_no_connection(&hopgate);
+}

@@ -8,6 +8,7 @@ pub mod worker;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -203,8 +204,10 @@ impl Running {
     fn drain(&mut self) {
         self.is_draining = true;
         let until = Instant::now() + self.state.config.shutdown_timeout;
-        let open = self.shared.connections.count();
-        tracing::info!(connections = open, "draining, for at most {:?}", self.state.config.shutdown_timeout);
+        let (connections, tunnels) =
+            (self.shared.connections.count(), self.shared.tunnels.load(Ordering::Relaxed));
+        let timeout = self.state.config.shutdown_timeout;
+        tracing::info!(connections, tunnels, "draining, for at most {timeout:?}");
         for worker in &self.workers {
             let _ = worker.orders.send(Order::Drain(until));
         }

@@ -10,6 +10,7 @@ pub use end::TunnelEnd;
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -102,6 +103,7 @@ impl Tunnel {
         held: (TaskGuard, Permit, Lease, Timer),
     ) -> Self {
         let now = Instant::now();
+        proxy.shared.tunnels.fetch_add(1, Ordering::Relaxed);
         let (task, permit, lease, timer) = held;
         Self {
             client: ends.client,
@@ -228,5 +230,11 @@ impl Tunnel {
             Some(setting) => tracing::info!(tunnel = report.id, cause, "a tunnel was ended by `{setting}`"),
             None => tracing::debug!(tunnel = report.id, cause, "a tunnel ended"),
         }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.proxy.shared.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
