@@ -76,12 +76,17 @@ impl Peer {
         }
         let count = self.ahead.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.ahead[..count]);
+        self.consume(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Takes the first bytes of what was read ahead off. With the last of them the memory is given back.
+    pub fn consume(&mut self, count: usize) {
         if count == self.ahead.len() {
             self.ahead = Vec::new();
         } else {
             self.ahead.drain(..count);
         }
-        Poll::Ready(Ok(count))
     }
 
     /// Gives back bytes that were taken by [`Peer::poll_next`] but belong to what comes next.

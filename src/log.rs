@@ -349,8 +349,9 @@ impl ErrorLogWriter {
     pub fn install(config: &ErrorLog) -> io::Result<Self> {
         let writer = Self { target: config.target.clone(), file: Arc::default() };
         writer.reopen()?;
-        let level = EnvFilter::new(config.level.to_string());
-        let filter = EnvFilter::try_from_default_env().unwrap_or(level);
+        let wanted = EnvFilter::try_from_default_env();
+        let is_misunderstood = wanted.is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
+        let filter = wanted.unwrap_or_else(|_| EnvFilter::new(config.level.to_string()));
         let is_terminal =
             matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
         let make = writer.clone();
@@ -361,6 +362,11 @@ impl ErrorLogWriter {
             .with_writer(move || make.clone())
             .try_init()
             .map_err(io::Error::other)?;
+        if is_misunderstood {
+            tracing::warn!(
+                "RUST_LOG is not understood, the level of the configuration is used; `RUST_LOG=debug` would be right"
+            );
+        }
         Ok(writer)
     }
 

@@ -72,7 +72,7 @@ impl Waiting {
                 match head::request(&client.peer.ahead, self.scanned, size) {
                     Ok(Progress::Partial(scanned)) => self.scanned = scanned,
                     Ok(Progress::Whole(head, end)) => {
-                        client.peer.ahead.drain(..end);
+                        client.peer.consume(end);
                         return self.arrived(Ok(head));
                     }
                     Err(error) => return self.arrived(Err(error.into())),

@@ -1,4 +1,4 @@
-//! Sends an ordinary request upstream and streams the response back.
+//! Puts a request on its way to a server of its group, and reads the head of the answer.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{Answered, note, request_error, watch};
 use crate::client::{Client, Watch};
 use crate::config::Timeouts;
 use crate::error::ProxyError;
-use crate::exchange::{After, Exchange};
-use crate::headers::outgoing::{self, Connection, ResponseFraming};
-use crate::headers::{fields::Known, hop_by_hop};
-use crate::http1::body::{BodyError, BodyLength};
+use crate::exchange::Exchange;
+use crate::headers::outgoing::{self};
+use crate::http1::body::BodyLength;
 use crate::http1::head::{self, HeadLimits, MAX_FIELDS, Progress, ResponseHead, Version};
 use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
 use crate::io::{Peer, Pending, Stream};
@@ -23,44 +23,12 @@ use crate::routing::values::UpstreamOutcome;
 use crate::server::tasks::Phase;
 use crate::upstream::balance::{Group, Lease};
 use crate::upstream::connect::connect;
-use crate::upstream::pool::keep_alive_hint;
 
 /// The most bytes and fields of a response's head. Four times what a cookie-laden app sends, and enough
 /// for a 101 that repeats a long `Sec-WebSocket-Protocol`.
 const RESPONSE_HEAD: HeadLimits = HeadLimits { size: 64 * 1024, fields: MAX_FIELDS };
 /// The most 1xx answers to one request (R28).
 const MAX_INTERIM: usize = 16;
-
-/// Sends the request of an exchange upstream and its answer to the client.
-///
-/// # Errors
-/// Why there was no answer; or, once the head of an answer is out, why it was not whole.
-pub async fn send(
-    proxy: &Rc<Proxy>,
-    client: &mut Client,
-    exchange: &mut Exchange,
-) -> Result<After, ProxyError> {
-    let answered = ask(proxy, client, exchange, None).await?;
-    if answered.head.status == 101 {
-        // R7: nobody asked for it.
-        return Err(ProxyError::Switch("the request asked for no upgrade"));
-    }
-    relay(proxy, client, exchange, answered).await
-}
-
-/// An upstream that has answered: the head is read, the body is not.
-#[derive(Debug)]
-pub struct Answered {
-    /// The head of the answer.
-    pub head: ResponseHead,
-    /// The connection; what came behind the head was read ahead.
-    pub upstream: Peer,
-    /// The server, counted as having this request.
-    pub lease: Lease,
-    /// The request's body, which may still be on its way.
-    request: Pump,
-    started: Instant,
-}
 
 /// Sends a request to a server of its group and reads the head of the answer. With `protocol` the
 /// request asks for an upgrade.
@@ -138,12 +106,6 @@ fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
 
 fn max_body(exchange: &Exchange) -> Option<u64> {
     exchange.location().and_then(|location| location.max_body_size)
-}
-
-fn note(exchange: &mut Exchange, what: impl FnOnce(&mut UpstreamOutcome)) {
-    if let Some(upstream) = exchange.outcome.upstreams.last_mut() {
-        what(upstream);
-    }
 }
 
 /// What stays the same over all servers that are tried.
@@ -316,7 +278,7 @@ impl Attempt {
                     Progress::Partial(scanned) => self.scanned = scanned,
                     Progress::Whole(head, end) => {
                         self.scanned = 0;
-                        self.upstream.ahead.drain(..end);
+                        self.upstream.consume(end);
                         if !(100..200).contains(&head.status) || head.status == 101 {
                             return Poll::Ready(Ok(head));
                         }
@@ -371,175 +333,5 @@ impl Attempt {
         } else {
             (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
         }
-    }
-}
-
-fn watch(client: &mut Client, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<(), ProxyError> {
-    match client.watch(cx, &mut buffers.input) {
-        Watch::Present => Ok(()),
-        Watch::Gone => Err(ProxyError::ClientGone(None)),
-    }
-}
-
-fn request_error(error: PumpError) -> ProxyError {
-    match error {
-        PumpError::Source(error) => ProxyError::ClientGone(Some(error)),
-        PumpError::Body(BodyError::Truncated) => ProxyError::ClientGone(None),
-        PumpError::Body(error) => ProxyError::Body(error),
-        PumpError::TooLarge => ProxyError::BodyTooLarge,
-        PumpError::Sink(error) => ProxyError::Upstream(error),
-    }
-}
-
-/// Streams an answer to the client, and what is left of the request to the upstream meanwhile.
-///
-/// # Errors
-/// Before the head is out: the answer is no HTTP. After it: why the answer is not whole.
-pub async fn relay(
-    proxy: &Rc<Proxy>,
-    client: &mut Client,
-    exchange: &mut Exchange,
-    answered: Answered,
-) -> Result<After, ProxyError> {
-    let Answered { head, upstream, lease, request, started } = answered;
-    let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
-    let (framing, encoding) = response_framing(&head, body, exchange);
-    // R25: while a part of the request is still to come, nobody knows where the next one starts.
-    let goes_on =
-        request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
-    // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
-    let goes_on = goes_on && (client.peer.ahead.is_empty() || !asked_for_upgrade(exchange));
-    let mut bytes = Vec::with_capacity(1024);
-    outgoing::response(&mut bytes, &head, framing, Connection::of(exchange.request().head.version, goes_on));
-    exchange.outcome.status = head.status;
-    let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
-    let hint = keep_alive_hint(&head.fields);
-    exchange.outcome.response = Some(head);
-    let mut relaying =
-        Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
-    relaying.response.prepend(&bytes);
-    let result = relaying.run(proxy, client, exchange).await;
-    let late = &mut exchange.outcome.late;
-    late.body_sent = relaying.response.written();
-    late.sent = late.body_sent + bytes.len() as u64;
-    note(exchange, |upstream| upstream.response = Some(started.elapsed()));
-    if result.is_err() && !relaying.response.has_sent() {
-        // The answer broke before a byte of it was out: the client can still be told properly.
-        exchange.outcome.status = 0;
-    }
-    result?;
-    let Relaying { upstream, request, .. } = relaying;
-    // R26: bytes behind the answer would be taken for the next one.
-    if can_be_reused
-        && request.is_done()
-        && upstream.ahead.is_empty()
-        && let Some(group) = exchange.group()
-    {
-        proxy.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
-        proxy.sweep_pool();
-    }
-    Ok(if goes_on && !client.half_closed { After::Open } else { After::Close })
-}
-
-fn asked_for_upgrade(exchange: &Exchange) -> bool {
-    exchange.request().head.fields.values(Known::Upgrade).next().is_some()
-}
-
-/// How the body goes to the client: as it came, if the client's version knows that.
-fn response_framing(
-    head: &ResponseHead,
-    body: BodyLength,
-    exchange: &Exchange,
-) -> (ResponseFraming, Encoding) {
-    let request = exchange.request();
-    let has_no_body = request.is_head() || head.status == 304;
-    let trailers = exchange.location().is_some_and(|location| location.pass_trailers)
-        || hop_by_hop::accepts_trailers(&request.head.fields);
-    match body {
-        // RFC 9110 §8.6: a 204 has no length.
-        _ if head.status == 204 => (ResponseFraming::None, Encoding::Identity),
-        _ if has_no_body => (ResponseFraming::AsTold, Encoding::Identity),
-        BodyLength::Length(_) => (ResponseFraming::AsTold, Encoding::Identity),
-        BodyLength::Chunked | BodyLength::UntilClose if request.head.version == Version::Http11 => {
-            (ResponseFraming::Chunked, Encoding::Chunked { trailers })
-        }
-        BodyLength::Chunked | BodyLength::UntilClose => (ResponseFraming::UntilClose, Encoding::Identity),
-    }
-}
-
-/// An answer on its way.
-struct Relaying {
-    upstream: Peer,
-    request: Pump,
-    response: Pump,
-    last: Instant,
-}
-
-impl Relaying {
-    async fn run(
-        &mut self,
-        proxy: &Rc<Proxy>,
-        client: &mut Client,
-        exchange: &Exchange,
-    ) -> Result<(), ProxyError> {
-        let Some(location) = exchange.location() else { return Err(ProxyError::NoLocation) };
-        let timeouts = &location.timeouts;
-        poll_fn(|cx| {
-            let mut buffers = proxy.buffers.borrow_mut();
-            if client.task.phase(cx) == Phase::Killed {
-                return Poll::Ready(Err(ProxyError::Stopping));
-            }
-            let mut progress = false;
-            let response =
-                self.response.poll(cx, &mut self.upstream, &mut client.peer, &mut buffers, &mut progress);
-            if let Poll::Ready(result) = response {
-                return Poll::Ready(result.map_err(response_error));
-            }
-            self.poll_request(cx, client, &mut buffers, &mut progress)?;
-            if progress {
-                self.last = Instant::now();
-            }
-            let (timeout, error) = if self.response.waits_for_sink() {
-                (timeouts.send, ProxyError::ClientTimeout)
-            } else {
-                (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
-            };
-            client
-                .timer
-                .poll(cx, client.deadline(self.last, timeout))
-                .map(|()| Err(if client.half_closed { ProxyError::ClientGone(None) } else { error }))
-        })
-        .await
-    }
-
-    /// What is left of the request goes on its way; an upstream that has answered need not take it.
-    fn poll_request(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut Client,
-        buffers: &mut Buffers,
-        progress: &mut bool,
-    ) -> Result<(), ProxyError> {
-        if self.request.is_done() {
-            return watch(client, cx, buffers);
-        }
-        match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
-            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
-            Poll::Ready(Err(PumpError::Sink(_))) => {
-                self.request = Pump::new(BodyLength::Length(0), Encoding::Identity, None);
-                Ok(())
-            }
-            Poll::Ready(Err(error)) => Err(request_error(error)),
-        }
-    }
-}
-
-fn response_error(error: PumpError) -> ProxyError {
-    match error {
-        PumpError::Source(error) => ProxyError::Upstream(error),
-        PumpError::Body(error) => ProxyError::UpstreamBody(error),
-        PumpError::Sink(error) => ProxyError::ClientGone(Some(error)),
-        // Responses have no limit.
-        PumpError::TooLarge => ProxyError::UpstreamBody(BodyError::TooLarge),
     }
 }

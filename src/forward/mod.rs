@@ -1,0 +1,78 @@
+//! Sends an ordinary request upstream and streams the response back: `ask`, then `relay`.
+
+mod ask;
+mod relay;
+
+pub use ask::ask;
+pub use relay::relay;
+
+use std::rc::Rc;
+use std::task::Context;
+
+use tokio::time::Instant;
+
+use crate::client::{Client, Watch};
+use crate::error::ProxyError;
+use crate::exchange::{After, Exchange};
+use crate::http1::body::BodyError;
+use crate::http1::head::ResponseHead;
+use crate::http1::pump::{Buffers, Pump, PumpError};
+use crate::io::Peer;
+use crate::proxy::Proxy;
+use crate::routing::values::UpstreamOutcome;
+use crate::upstream::balance::Lease;
+
+/// Sends the request of an exchange upstream and its answer to the client.
+///
+/// # Errors
+/// Why there was no answer; or, once the head of an answer is out, why it was not whole.
+pub async fn send(
+    proxy: &Rc<Proxy>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<After, ProxyError> {
+    let answered = ask(proxy, client, exchange, None).await?;
+    if answered.head.status == 101 {
+        // R7: nobody asked for it.
+        return Err(ProxyError::Switch("the request asked for no upgrade"));
+    }
+    relay(proxy, client, exchange, answered).await
+}
+
+/// An upstream that has answered: the head is read, the body is not.
+#[derive(Debug)]
+pub struct Answered {
+    /// The head of the answer.
+    pub head: ResponseHead,
+    /// The connection; what came behind the head was read ahead.
+    pub upstream: Peer,
+    /// The server, counted as having this request.
+    pub lease: Lease,
+    /// The request's body, which may still be on its way.
+    request: Pump,
+    started: Instant,
+}
+
+/// Takes down what is known of the server that was asked last.
+fn note(exchange: &mut Exchange, what: impl FnOnce(&mut UpstreamOutcome)) {
+    if let Some(upstream) = exchange.outcome.upstreams.last_mut() {
+        what(upstream);
+    }
+}
+
+fn watch(client: &mut Client, cx: &mut Context<'_>, buffers: &mut Buffers) -> Result<(), ProxyError> {
+    match client.watch(cx, &mut buffers.input) {
+        Watch::Present => Ok(()),
+        Watch::Gone => Err(ProxyError::ClientGone(None)),
+    }
+}
+
+fn request_error(error: PumpError) -> ProxyError {
+    match error {
+        PumpError::Source(error) => ProxyError::ClientGone(Some(error)),
+        PumpError::Body(BodyError::Truncated) => ProxyError::ClientGone(None),
+        PumpError::Body(error) => ProxyError::Body(error),
+        PumpError::TooLarge => ProxyError::BodyTooLarge,
+        PumpError::Sink(error) => ProxyError::Upstream(error),
+    }
+}

@@ -1,0 +1,174 @@
+//! Streams an answer to the client, and what is left of the request to the upstream meanwhile.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::{Answered, note, request_error, watch};
+use crate::client::Client;
+use crate::error::ProxyError;
+use crate::exchange::{After, Exchange};
+use crate::headers::outgoing::{self, Connection, ResponseFraming};
+use crate::headers::{fields::Known, hop_by_hop};
+use crate::http1::body::{BodyError, BodyLength};
+use crate::http1::head::{ResponseHead, Version};
+use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
+use crate::io::Peer;
+use crate::proxy::Proxy;
+use crate::server::tasks::Phase;
+use crate::upstream::pool::keep_alive_hint;
+
+/// Streams an answer to the client, and what is left of the request to the upstream meanwhile.
+///
+/// # Errors
+/// Before the head is out: the answer is no HTTP. After it: why the answer is not whole.
+pub async fn relay(
+    proxy: &Rc<Proxy>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    answered: Answered,
+) -> Result<After, ProxyError> {
+    let Answered { head, upstream, lease, request, started } = answered;
+    let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
+    let (framing, encoding) = response_framing(&head, body, exchange);
+    // R25: while a part of the request is still to come, nobody knows where the next one starts.
+    let goes_on =
+        request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
+    // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
+    let goes_on = goes_on && (client.peer.ahead.is_empty() || !asked_for_upgrade(exchange));
+    let mut bytes = Vec::with_capacity(1024);
+    outgoing::response(&mut bytes, &head, framing, Connection::of(exchange.request().head.version, goes_on));
+    exchange.outcome.status = head.status;
+    let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
+    let hint = keep_alive_hint(&head.fields);
+    exchange.outcome.response = Some(head);
+    let mut relaying =
+        Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
+    relaying.response.prepend(&bytes);
+    let result = relaying.run(proxy, client, exchange).await;
+    let late = &mut exchange.outcome.late;
+    late.body_sent = relaying.response.written();
+    late.sent = late.body_sent + bytes.len() as u64;
+    note(exchange, |upstream| upstream.response = Some(started.elapsed()));
+    if result.is_err() && !relaying.response.has_sent() {
+        // The answer broke before a byte of it was out: the client can still be told properly.
+        exchange.outcome.status = 0;
+    }
+    result?;
+    let Relaying { upstream, request, .. } = relaying;
+    // R26: bytes behind the answer would be taken for the next one.
+    if can_be_reused
+        && request.is_done()
+        && upstream.ahead.is_empty()
+        && let Some(group) = exchange.group()
+    {
+        proxy.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
+        proxy.sweep_pool();
+    }
+    Ok(if goes_on && !client.half_closed { After::Open } else { After::Close })
+}
+
+fn asked_for_upgrade(exchange: &Exchange) -> bool {
+    exchange.request().head.fields.values(Known::Upgrade).next().is_some()
+}
+
+/// How the body goes to the client: as it came, if the client's version knows that.
+fn response_framing(
+    head: &ResponseHead,
+    body: BodyLength,
+    exchange: &Exchange,
+) -> (ResponseFraming, Encoding) {
+    let request = exchange.request();
+    let has_no_body = request.is_head() || head.status == 304;
+    let trailers = exchange.location().is_some_and(|location| location.pass_trailers)
+        || hop_by_hop::accepts_trailers(&request.head.fields);
+    match body {
+        // RFC 9110 §8.6: a 204 has no length.
+        _ if head.status == 204 => (ResponseFraming::None, Encoding::Identity),
+        _ if has_no_body => (ResponseFraming::AsTold, Encoding::Identity),
+        BodyLength::Length(_) => (ResponseFraming::AsTold, Encoding::Identity),
+        BodyLength::Chunked | BodyLength::UntilClose if request.head.version == Version::Http11 => {
+            (ResponseFraming::Chunked, Encoding::Chunked { trailers })
+        }
+        BodyLength::Chunked | BodyLength::UntilClose => (ResponseFraming::UntilClose, Encoding::Identity),
+    }
+}
+
+/// An answer on its way.
+struct Relaying {
+    upstream: Peer,
+    request: Pump,
+    response: Pump,
+    last: Instant,
+}
+
+impl Relaying {
+    async fn run(
+        &mut self,
+        proxy: &Rc<Proxy>,
+        client: &mut Client,
+        exchange: &Exchange,
+    ) -> Result<(), ProxyError> {
+        let Some(location) = exchange.location() else { return Err(ProxyError::NoLocation) };
+        let timeouts = &location.timeouts;
+        poll_fn(|cx| {
+            let mut buffers = proxy.buffers.borrow_mut();
+            if client.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(Err(ProxyError::Stopping));
+            }
+            let mut progress = false;
+            let response =
+                self.response.poll(cx, &mut self.upstream, &mut client.peer, &mut buffers, &mut progress);
+            if let Poll::Ready(result) = response {
+                return Poll::Ready(result.map_err(response_error));
+            }
+            self.poll_request(cx, client, &mut buffers, &mut progress)?;
+            if progress {
+                self.last = Instant::now();
+            }
+            let (timeout, error) = if self.response.waits_for_sink() {
+                (timeouts.send, ProxyError::ClientTimeout)
+            } else {
+                (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
+            };
+            client
+                .timer
+                .poll(cx, client.deadline(self.last, timeout))
+                .map(|()| Err(if client.half_closed { ProxyError::ClientGone(None) } else { error }))
+        })
+        .await
+    }
+
+    /// What is left of the request goes on its way; an upstream that has answered need not take it.
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        buffers: &mut Buffers,
+        progress: &mut bool,
+    ) -> Result<(), ProxyError> {
+        if self.request.is_done() {
+            return watch(client, cx, buffers);
+        }
+        match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(PumpError::Sink(_))) => {
+                self.request = Pump::new(BodyLength::Length(0), Encoding::Identity, None);
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(request_error(error)),
+        }
+    }
+}
+
+fn response_error(error: PumpError) -> ProxyError {
+    match error {
+        PumpError::Source(error) => ProxyError::Upstream(error),
+        PumpError::Body(error) => ProxyError::UpstreamBody(error),
+        PumpError::Sink(error) => ProxyError::ClientGone(Some(error)),
+        // Responses have no limit.
+        PumpError::TooLarge => ProxyError::UpstreamBody(BodyError::TooLarge),
+    }
+}
