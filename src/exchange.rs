@@ -8,11 +8,11 @@ use crate::client::Client;
 use crate::config::{AccessLog, Location, Server};
 use crate::error::{Fault, ProxyError};
 use crate::http1::head::RequestHead;
-use crate::proxy::State;
 use crate::request::{Origin, Request};
 use crate::routing::values::{Outcome, Values};
 use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
+use crate::shared::State;
 use crate::upstream::balance::Group;
 
 /// One request on its way, for those who deal with it and for the log.

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod server;
+pub mod shared;
 
 pub mod http1;
 pub mod io;

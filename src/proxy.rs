@@ -1,260 +1,151 @@
 //! Decides what happens to one request; the only place where an error becomes a response.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::config::{Config, ListenAddress, Server};
 use crate::error::{ProxyError, reason};
 use crate::exchange::{After, Exchange, Subject};
 use crate::forward;
 use crate::headers::outgoing::Connection;
 use crate::http1::head::{HeadError, RequestHead, Version};
-use crate::http1::pump::Buffers;
-use crate::log::AccessLines;
 use crate::request::{Addressed, Request};
-use crate::server::limits::Connections;
-use crate::server::tasks::Tasks;
-use crate::upgrade::{self, Intent};
-use crate::upstream::balance::Group;
-use crate::upstream::pool::Pool;
-use crate::upstream::resolve::Resolver;
+use crate::shared::Local;
+use crate::upgrade::{self, Intent, Switched};
 use crate::websocket::{self, HandshakeError};
 
-/// Everything that the connections of one worker share.
-#[derive(Debug)]
-pub struct Proxy {
-    state: RefCell<Arc<State>>,
-    /// What the workers of the process share.
-    pub shared: Arc<Shared>,
-    /// Idle connections to upstreams.
-    pub pool: RefCell<Pool>,
-    is_sweeping: Cell<bool>,
-    /// Borrowed while a task is being polled, never longer.
-    pub buffers: RefCell<Buffers>,
-    /// The access logs.
-    pub lines: Rc<AccessLines>,
-    /// The connections and tunnels.
-    pub tasks: Rc<Tasks>,
-}
-
-/// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
-#[derive(Debug)]
-pub struct State {
-    /// The configuration.
-    pub config: Config,
-    /// Its upstreams, in the same order.
-    pub groups: Vec<Arc<Group>>,
-}
-
-/// What the workers of a process share.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// The client connections.
-    pub connections: Arc<Connections>,
-    /// The addresses of host names.
-    pub resolver: Resolver,
-    /// How many tunnels there are; their connections are among those.
-    pub tunnels: AtomicUsize,
-    /// The number of the next client connection.
-    pub next_connection: AtomicU64,
-}
-
-impl State {
-    /// Puts a configuration to use; `previous` is what was in use before.
-    pub fn new(config: Config, previous: Option<&State>) -> Self {
-        let before = previous.map_or(&[][..], |state| &state.groups);
-        let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
-        Self { groups: groups.collect(), config }
-    }
-
-    /// The place of the server that answers for a host on a listening address; `None` if the address is
-    /// not listened on (any more).
-    fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
-        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
-        Some(listener.servers.find(host))
-    }
-
-    /// The default server of a listening address.
-    pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
-        // No host is empty by then: an empty name is looked up for clients that named none.
-        self.server_for(listener, "").map(|server| &self.config.servers[server])
-    }
-}
-
-impl Proxy {
-    /// For one worker.
-    pub fn new(state: Arc<State>, shared: Arc<Shared>, lines: Rc<AccessLines>) -> Self {
-        Self {
-            state: RefCell::new(state),
-            shared,
-            pool: RefCell::default(),
-            is_sweeping: Cell::new(false),
-            buffers: RefCell::default(),
-            lines,
-            tasks: Tasks::new(),
-        }
-    }
-
-    /// The configuration in use.
-    pub fn state(&self) -> Arc<State> {
-        Arc::clone(&self.state.borrow())
-    }
-
-    /// Takes a new configuration into use, from the next request on.
-    pub fn reload(&self, state: Arc<State>) {
-        self.lines.flush();
-        *self.state.borrow_mut() = state;
-    }
-
-    /// Answers one request. What is returned is the client if its connection goes on as HTTP.
-    pub async fn handle(
-        self: &Rc<Self>,
-        mut client: Client,
-        head: RequestHead,
-        started: Instant,
-    ) -> Option<Client> {
-        client.info.requests += 1;
-        let mut exchange = match self.exchange(&client, head, started) {
-            Ok(exchange) => exchange,
-            Err((exchange, error)) => return self.fail(client, *exchange, error).await,
-        };
-        let result = match exchange.location() {
-            None => Err(ProxyError::NoLocation),
-            Some(location) => match Intent::of(exchange.request(), &location.upgrade) {
-                Err(error) => Err(error),
-                Ok(Intent::Forward) => forward::send(self, &mut client, &mut exchange).await,
-                Ok(Intent::Upgrade(upgrade)) => {
-                    return upgrade::switch(self, client, exchange, upgrade).await;
+/// Answers one request. What is returned is the client if its connection goes on as HTTP.
+pub async fn handle(
+    local: &Rc<Local>,
+    mut client: Client,
+    head: RequestHead,
+    started: Instant,
+) -> Option<Client> {
+    client.info.requests += 1;
+    let mut exchange = match exchange(local, &client, head, started) {
+        Ok(exchange) => exchange,
+        Err((exchange, error)) => return fail(local, client, *exchange, error).await,
+    };
+    let result = match exchange.location() {
+        None => Err(ProxyError::NoLocation),
+        Some(location) => match Intent::of(exchange.request(), &location.upgrade) {
+            Err(error) => Err(error),
+            Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
+            Ok(Intent::Upgrade(upgrade)) => match upgrade::switch(local, client, exchange, upgrade).await {
+                Switched::Tunnel => return None,
+                Switched::Answered(goes_on, result) => {
+                    let (client, exchange) = *goes_on;
+                    return finish(local, client, exchange, result).await;
                 }
             },
-        };
-        self.finish(client, exchange, result).await
-    }
+        },
+    };
+    finish(local, client, exchange, result).await
+}
 
-    /// Ends an exchange: an error becomes a response, the access line is written.
-    pub async fn finish(
-        self: &Rc<Self>,
-        client: Client,
-        mut exchange: Exchange,
-        result: Result<After, ProxyError>,
-    ) -> Option<Client> {
-        match result {
-            Ok(after) => {
-                self.record(&client, &mut exchange);
-                self.leave(client, after).await
-            }
-            Err(error) => self.fail(client, exchange, error).await,
+/// Ends an exchange: an error becomes a response, the access line is written.
+async fn finish(
+    local: &Rc<Local>,
+    client: Client,
+    mut exchange: Exchange,
+    result: Result<After, ProxyError>,
+) -> Option<Client> {
+    match result {
+        Ok(after) => {
+            record(local, &client, &mut exchange);
+            leave(local, client, after).await
         }
+        Err(error) => fail(local, client, exchange, error).await,
     }
+}
 
-    /// Answers what never became a request: a head that is none, or that did not come in time.
-    pub async fn refuse(self: &Rc<Self>, client: Client, error: ProxyError, started: Instant) {
-        let state = self.state();
-        let server = state.server_for(&client.info.listener, "").unwrap_or(0);
-        let exchange = Exchange::new(state, server, Subject::Nothing, &client, started);
-        self.fail(client, exchange, error).await;
+/// Answers what never became a request: a head that is none, or that did not come in time.
+pub async fn refuse(local: &Rc<Local>, client: Client, error: ProxyError, started: Instant) {
+    let state = local.state();
+    let server = state.server_for(&client.info.listener, "").unwrap_or(0);
+    let exchange = Exchange::new(state, server, Subject::Nothing, &client, started);
+    fail(local, client, exchange, error).await;
+}
+
+/// Finds the server and the location for a head.
+fn exchange(
+    local: &Local,
+    client: &Client,
+    head: RequestHead,
+    started: Instant,
+) -> Result<Exchange, (Box<Exchange>, ProxyError)> {
+    let mut state = local.state();
+    if state.server_for(&client.info.listener, "").is_none() {
+        // A reload took the listener away; its connections are served as they were, to their end.
+        state = Arc::clone(&client.accepted_under);
     }
-
-    /// Finds the server and the location for a head.
-    fn exchange(
-        &self,
-        client: &Client,
-        head: RequestHead,
-        started: Instant,
-    ) -> Result<Exchange, (Box<Exchange>, ProxyError)> {
-        let mut state = self.state();
-        if state.server_for(&client.info.listener, "").is_none() {
-            // A reload took the listener away; its connections are served as they were, to their end.
-            state = Arc::clone(&client.accepted_under);
+    let failed = |state, server, (error, head): (ProxyError, RequestHead)| {
+        let subject = Subject::Head(Box::new(head));
+        (Box::new(Exchange::new(state, server, subject, client, started)), error)
+    };
+    let addressed = match Addressed::new(head) {
+        Ok(addressed) => addressed,
+        Err(error) => {
+            let server = state.server_for(&client.info.listener, "").unwrap_or(0);
+            return Err(failed(state, server, error));
         }
-        let failed = |state, server, (error, head): (ProxyError, RequestHead)| {
-            let subject = Subject::Head(Box::new(head));
-            (Box::new(Exchange::new(state, server, subject, client, started)), error)
-        };
-        let addressed = match Addressed::new(head) {
-            Ok(addressed) => addressed,
-            Err(error) => {
-                let server = state.server_for(&client.info.listener, "").unwrap_or(0);
-                return Err(failed(state, server, error));
-            }
-        };
-        let server = state.server_for(&client.info.listener, &addressed.host).unwrap_or(0);
-        let mut request = match addressed.check(&state.config.servers[server]) {
-            Ok(request) => request,
-            Err(error) => return Err(failed(state, server, error)),
-        };
-        drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
-        Ok(Exchange::new(state, server, Subject::Request(Box::new(request)), client, started))
-    }
+    };
+    let server = state.server_for(&client.info.listener, &addressed.host).unwrap_or(0);
+    let mut request = match addressed.check(&state.config.servers[server]) {
+        Ok(request) => request,
+        Err(error) => return Err(failed(state, server, error)),
+    };
+    drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
+    Ok(Exchange::new(state, server, Subject::Request(Box::new(request)), client, started))
+}
 
-    /// Tells the client of an error, if it can still be told, and the log.
-    async fn fail(
-        self: &Rc<Self>,
-        mut client: Client,
-        mut exchange: Exchange,
-        error: ProxyError,
-    ) -> Option<Client> {
-        exchange.tell(&client, &error);
-        let status = error.status();
-        if exchange.outcome.status != 0 || status == 499 {
-            // The head is out already, or nobody listens: what is left is to make sure that the
-            // client does not take what it got for the whole.
-            if exchange.outcome.status == 0 {
-                exchange.outcome.status = status;
-            }
-            self.record(&client, &mut exchange);
-            client.peer.stream.reset();
-            return None;
+/// Tells the client of an error, if it can still be told, and the log.
+async fn fail(
+    local: &Rc<Local>,
+    mut client: Client,
+    mut exchange: Exchange,
+    error: ProxyError,
+) -> Option<Client> {
+    exchange.tell(&client, &error);
+    let status = error.status();
+    if exchange.outcome.status != 0 || status == 499 {
+        // The head is out already, or nobody listens: what is left is to make sure that the
+        // client does not take what it got for the whole.
+        if exchange.outcome.status == 0 {
+            exchange.outcome.status = status;
         }
-        exchange.outcome.status = status;
-        let after = exchange.after_error(&client, &error);
-        let response = error_response(&error, &exchange, after);
-        exchange.outcome.late.sent = response.len() as u64;
-        exchange.outcome.late.body_sent = if exchange.is_head() { 0 } else { body_of(status).len() as u64 };
-        let timeout = exchange.location().map_or(Duration::from_secs(5), |location| location.timeouts.send);
-        let sent = client.send(&response, timeout).await;
-        self.record(&client, &mut exchange);
-        if sent { self.leave(client, after).await } else { None }
+        record(local, &client, &mut exchange);
+        client.peer.stream.reset();
+        return None;
     }
+    exchange.outcome.status = status;
+    let after = exchange.after_error(&client, &error);
+    let response = error_response(&error, &exchange, after);
+    exchange.outcome.late.sent = response.len() as u64;
+    exchange.outcome.late.body_sent = if exchange.is_head() { 0 } else { body_of(status).len() as u64 };
+    let timeout = exchange.location().map_or(Duration::from_secs(5), |location| location.timeouts.send);
+    let sent = client.send(&response, timeout).await;
+    record(local, &client, &mut exchange);
+    if sent { leave(local, client, after).await } else { None }
+}
 
-    /// Writes the access line.
-    fn record(self: &Rc<Self>, client: &Client, exchange: &mut Exchange) {
-        exchange.outcome.late.duration = exchange.started().elapsed();
-        if let Some(log) = exchange.access_log() {
-            self.lines.request(log, &exchange.values(client));
-        }
+/// Writes the access line.
+fn record(local: &Rc<Local>, client: &Client, exchange: &mut Exchange) {
+    exchange.outcome.late.duration = exchange.started().elapsed();
+    if let Some(log) = exchange.access_log() {
+        local.lines.request(log, &exchange.values(client));
     }
+}
 
-    async fn leave(&self, mut client: Client, after: After) -> Option<Client> {
-        if after == After::Open {
-            return Some(client);
-        }
-        client.linger(&self.buffers).await;
-        None
+async fn leave(local: &Local, mut client: Client, after: After) -> Option<Client> {
+    if after == After::Open {
+        return Some(client);
     }
-
-    /// Closes idle upstream connections in time, for as long as there are any.
-    pub fn sweep_pool(self: &Rc<Self>) {
-        if self.is_sweeping.replace(true) {
-            return;
-        }
-        let proxy = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                if !proxy.pool.borrow_mut().sweep() {
-                    break;
-                }
-            }
-            proxy.is_sweeping.set(false);
-        });
-    }
+    client.linger(&local.buffers).await;
+    None
 }
 
 /// R15: to an app behind a CGI-like interface `X_Real_IP` is `X-Real-IP`, and so are other names with odd

@@ -12,9 +12,9 @@ use crate::headers::{list, outgoing};
 use crate::http1::head::{ResponseHead, Version};
 use crate::io::Pending;
 use crate::log::AccessLines;
-use crate::proxy::Proxy;
 use crate::request::Request;
 use crate::routing::values::TunnelLine;
+use crate::shared::Local;
 use crate::tunnel::{Ends, Limits, Report, Tunnel};
 use crate::websocket::Handshake;
 
@@ -92,35 +92,44 @@ impl Upgrade {
     }
 }
 
+/// What became of an upgrade.
+#[derive(Debug)]
+pub enum Switched {
+    /// The connection is a tunnel now.
+    Tunnel,
+    /// The connection is still one of HTTP: the upstream gave another answer, or failed.
+    Answered(Box<(Client, Exchange)>, Result<After, ProxyError>),
+}
+
 /// Asks the upstream for the upgrade. If it agrees the connection becomes a tunnel; whatever else it says
-/// is an ordinary answer, after which the connection, if it is returned, goes on as HTTP.
+/// is an ordinary answer.
 pub async fn switch(
-    proxy: &Rc<Proxy>,
+    local: &Rc<Local>,
     mut client: Client,
     mut exchange: Exchange,
     upgrade: Upgrade,
-) -> Option<Client> {
+) -> Switched {
     // R1: not a byte behind the head is sent before the 101; what comes is read ahead, and bounded.
-    let answered = match forward::ask(proxy, &mut client, &mut exchange, Some(&upgrade.protocol)).await {
+    let answered = match forward::ask(local, &mut client, &mut exchange, Some(&upgrade.protocol)).await {
         Ok(answered) => answered,
-        Err(error) => return proxy.finish(client, exchange, Err(error)).await,
+        Err(error) => return Switched::Answered(Box::new((client, exchange)), Err(error)),
     };
     if answered.head.status != 101 {
         let result: Result<After, ProxyError> =
-            forward::relay(proxy, &mut client, &mut exchange, answered).await;
-        return proxy.finish(client, exchange, result).await;
+            forward::relay(local, &mut client, &mut exchange, answered).await;
+        return Switched::Answered(Box::new((client, exchange)), result);
     }
     if let Err(error) = upgrade.verify(&answered.head) {
         // The upstream believes to be in a tunnel: its leg ends first.
         drop(answered);
-        return proxy.finish(client, exchange, Err(error)).await;
+        return Switched::Answered(Box::new((client, exchange)), Err(error));
     }
-    open(proxy, client, exchange, answered, &upgrade);
-    None
+    open(local, client, exchange, answered, &upgrade);
+    Switched::Tunnel
 }
 
 /// Turns both connections into a tunnel, with a task of its own that holds nothing of the request.
-fn open(proxy: &Rc<Proxy>, client: Client, mut exchange: Exchange, answered: Answered, upgrade: &Upgrade) {
+fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Answered, upgrade: &Upgrade) {
     let mut head = Vec::with_capacity(512);
     outgoing::switching(&mut head, &answered.head, &upgrade.protocol);
     exchange.outcome.status = 101;
@@ -130,7 +139,7 @@ fn open(proxy: &Rc<Proxy>, client: Client, mut exchange: Exchange, answered: Ans
     exchange.outcome.response = Some(answered.head);
     let line = exchange.access_log().map(|log| {
         let values = exchange.values(&client);
-        proxy.lines.request(log, &values);
+        local.lines.request(log, &values);
         AccessLines::prepare(log, &values)
     });
     let Some(location) = exchange.location() else { return };
@@ -162,6 +171,6 @@ fn open(proxy: &Rc<Proxy>, client: Client, mut exchange: Exchange, answered: Ans
         age: location.timeouts.tunnel_age,
     };
     let held = (client.task, client.permit, answered.lease, client.timer);
-    let tunnel = Tunnel::new(Rc::clone(proxy), ends, limits, report, held);
+    let tunnel = Tunnel::new(Rc::clone(local), ends, limits, report, held);
     tokio::task::spawn_local(tunnel.run());
 }

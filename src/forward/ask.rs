@@ -18,9 +18,9 @@ use crate::http1::body::BodyLength;
 use crate::http1::head::{self, HeadLimits, MAX_FIELDS, Progress, ResponseHead, Version};
 use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
 use crate::io::{Peer, Pending, Stream};
-use crate::proxy::Proxy;
 use crate::routing::values::UpstreamOutcome;
 use crate::server::tasks::Phase;
+use crate::shared::Local;
 use crate::upstream::balance::{Group, Lease};
 use crate::upstream::connect::connect;
 
@@ -36,7 +36,7 @@ const MAX_INTERIM: usize = 16;
 /// # Errors
 /// No server could be reached, or none answered.
 pub async fn ask(
-    proxy: &Rc<Proxy>,
+    local: &Rc<Local>,
     client: &mut Client,
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
@@ -48,7 +48,7 @@ pub async fn ask(
     let mut head = Vec::with_capacity(1024);
     outgoing::request(&mut head, location, exchange.request(), &exchange.values(client), protocol);
     let mut asking = Asking {
-        proxy,
+        local,
         group: &group,
         timeouts: &timeouts,
         is_upgrade: protocol.is_some(),
@@ -110,7 +110,7 @@ fn max_body(exchange: &Exchange) -> Option<u64> {
 
 /// What stays the same over all servers that are tried.
 struct Asking<'a> {
-    proxy: &'a Rc<Proxy>,
+    local: &'a Rc<Local>,
     group: &'a Group,
     timeouts: &'a Timeouts,
     is_upgrade: bool,
@@ -162,18 +162,18 @@ impl Asking<'_> {
         if !may_reuse {
             return None;
         }
-        self.proxy.pool.borrow_mut().take(&lease.server().address)
+        self.local.pool.borrow_mut().take(&lease.server().address)
     }
 
     /// Connects, for as long as the client is there.
     async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<Stream, ProxyError> {
-        let connecting = connect(lease.server(), &self.proxy.shared.resolver, self.timeouts.proxy_connect);
+        let connecting = connect(lease.server(), &self.local.shared.resolver, self.timeouts.proxy_connect);
         let mut connecting = std::pin::pin!(connecting);
         poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(result);
             }
-            if client.watch(cx, &mut self.proxy.buffers.borrow_mut().input) == Watch::Gone {
+            if client.watch(cx, &mut self.local.buffers.borrow_mut().input) == Watch::Gone {
                 return Poll::Ready(Err(ProxyError::ClientGone(None)));
             }
             Poll::Pending
@@ -208,7 +208,7 @@ impl Attempt {
         exchange: &Exchange,
     ) -> Result<ResponseHead, ProxyError> {
         poll_fn(|cx| {
-            let mut buffers = asking.proxy.buffers.borrow_mut();
+            let mut buffers = asking.local.buffers.borrow_mut();
             if client.task.phase(cx) == Phase::Killed {
                 return Poll::Ready(Err(ProxyError::Stopping));
             }

@@ -18,8 +18,8 @@ use crate::http1::body::BodyError;
 use crate::http1::head::ResponseHead;
 use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
-use crate::proxy::Proxy;
 use crate::routing::values::UpstreamOutcome;
+use crate::shared::Local;
 use crate::upstream::balance::Lease;
 
 /// Sends the request of an exchange upstream and its answer to the client.
@@ -27,16 +27,16 @@ use crate::upstream::balance::Lease;
 /// # Errors
 /// Why there was no answer; or, once the head of an answer is out, why it was not whole.
 pub async fn send(
-    proxy: &Rc<Proxy>,
+    local: &Rc<Local>,
     client: &mut Client,
     exchange: &mut Exchange,
 ) -> Result<After, ProxyError> {
-    let answered = ask(proxy, client, exchange, None).await?;
+    let answered = ask(local, client, exchange, None).await?;
     if answered.head.status == 101 {
         // R7: nobody asked for it.
         return Err(ProxyError::Switch("the request asked for no upgrade"));
     }
-    relay(proxy, client, exchange, answered).await
+    relay(local, client, exchange, answered).await
 }
 
 /// An upstream that has answered: the head is read, the body is not.

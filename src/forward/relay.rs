@@ -16,8 +16,8 @@ use crate::http1::body::{BodyError, BodyLength};
 use crate::http1::head::{ResponseHead, Version};
 use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
 use crate::io::Peer;
-use crate::proxy::Proxy;
 use crate::server::tasks::Phase;
+use crate::shared::Local;
 use crate::upstream::pool::keep_alive_hint;
 
 /// Streams an answer to the client, and what is left of the request to the upstream meanwhile.
@@ -25,7 +25,7 @@ use crate::upstream::pool::keep_alive_hint;
 /// # Errors
 /// Before the head is out: the answer is no HTTP. After it: why the answer is not whole.
 pub async fn relay(
-    proxy: &Rc<Proxy>,
+    local: &Rc<Local>,
     client: &mut Client,
     exchange: &mut Exchange,
     answered: Answered,
@@ -47,7 +47,7 @@ pub async fn relay(
     let mut relaying =
         Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
     relaying.response.prepend(&bytes);
-    let result = relaying.run(proxy, client, exchange).await;
+    let result = relaying.run(local, client, exchange).await;
     let late = &mut exchange.outcome.late;
     late.body_sent = relaying.response.written();
     late.sent = late.body_sent + bytes.len() as u64;
@@ -64,8 +64,8 @@ pub async fn relay(
         && upstream.ahead.is_empty()
         && let Some(group) = exchange.group()
     {
-        proxy.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
-        proxy.sweep_pool();
+        local.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
+        local.sweep_pool();
     }
     Ok(if goes_on && !client.half_closed { After::Open } else { After::Close })
 }
@@ -107,14 +107,14 @@ struct Relaying {
 impl Relaying {
     async fn run(
         &mut self,
-        proxy: &Rc<Proxy>,
+        local: &Rc<Local>,
         client: &mut Client,
         exchange: &Exchange,
     ) -> Result<(), ProxyError> {
         let Some(location) = exchange.location() else { return Err(ProxyError::NoLocation) };
         let timeouts = &location.timeouts;
         poll_fn(|cx| {
-            let mut buffers = proxy.buffers.borrow_mut();
+            let mut buffers = local.buffers.borrow_mut();
             if client.task.phase(cx) == Phase::Killed {
                 return Poll::Ready(Err(ProxyError::Stopping));
             }

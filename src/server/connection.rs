@@ -10,18 +10,19 @@ use crate::client::Client;
 use crate::config::ClientLimits;
 use crate::error::ProxyError;
 use crate::http1::head::{self, HeadLimits, Progress, RequestHead};
-use crate::proxy::Proxy;
+use crate::proxy;
 use crate::server::tasks::Phase;
+use crate::shared::Local;
 
 /// Serves a client until its connection ends, or has become a tunnel.
-pub async fn serve(proxy: Rc<Proxy>, mut client: Client) {
-    while let Some(arrival) = next(&proxy, &mut client).await {
+pub async fn serve(local: Rc<Local>, mut client: Client) {
+    while let Some(arrival) = next(&local, &mut client).await {
         match arrival.head {
-            Ok(head) => match proxy.handle(client, head, arrival.started).await {
+            Ok(head) => match proxy::handle(&local, client, head, arrival.started).await {
                 Some(served) => client = served,
                 None => return,
             },
-            Err(error) => return proxy.refuse(client, error, arrival.started).await,
+            Err(error) => return proxy::refuse(&local, client, error, arrival.started).await,
         }
     }
 }
@@ -34,8 +35,8 @@ struct Arrival {
 }
 
 /// Waits for the next head; `None` when the connection is over.
-async fn next(proxy: &Rc<Proxy>, client: &mut Client) -> Option<Arrival> {
-    let state = proxy.state();
+async fn next(local: &Rc<Local>, client: &mut Client) -> Option<Arrival> {
+    let state = local.state();
     let limits = state
         .default_server(&client.info.listener)
         .or_else(|| client.accepted_under.default_server(&client.info.listener))
@@ -46,7 +47,7 @@ async fn next(proxy: &Rc<Proxy>, client: &mut Client) -> Option<Arrival> {
         first_byte: (!client.peer.ahead.is_empty()).then(Instant::now),
         scanned: 0,
     };
-    poll_fn(|cx| waiting.poll(cx, proxy, client, &limits)).await
+    poll_fn(|cx| waiting.poll(cx, local, client, &limits)).await
 }
 
 /// What is known while a head is waited for.
@@ -61,12 +62,12 @@ impl Waiting {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        proxy: &Proxy,
+        local: &Local,
         client: &mut Client,
         limits: &ClientLimits,
     ) -> Poll<Option<Arrival>> {
         let size = HeadLimits { size: limits.head_size, fields: limits.max_headers };
-        let mut buffers = proxy.buffers.borrow_mut();
+        let mut buffers = local.buffers.borrow_mut();
         loop {
             if self.scanned < client.peer.ahead.len() {
                 match head::request(&client.peer.ahead, self.scanned, size) {

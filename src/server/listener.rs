@@ -18,8 +18,9 @@ use crate::client::{Client, ClientInfo};
 use crate::config::ListenAddress;
 use crate::error::ProxyError;
 use crate::io::{Peer, Stream};
-use crate::proxy::Proxy;
+use crate::proxy;
 use crate::server::connection;
+use crate::shared::Local;
 use crate::timer::Timer;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
@@ -146,20 +147,20 @@ impl Acceptor {
 
     /// Accepts until `stop` says so; then what waits in the queue is still taken, because closing the
     /// socket would reset it.
-    pub async fn run(self, proxy: Rc<Proxy>, stop: impl Future<Output = ()>) {
+    pub async fn run(self, local: Rc<Local>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                accepted = self.accept() => self.take(&proxy, accepted).await,
+                accepted = self.accept() => self.take(&local, accepted).await,
             }
         }
         while let Some(accepted) = poll_once(self.accept()).await {
             if accepted.is_err() {
                 break;
             }
-            self.take(&proxy, accepted).await;
+            self.take(&local, accepted).await;
         }
     }
 
@@ -181,9 +182,9 @@ impl Acceptor {
         }
     }
 
-    async fn take(&self, proxy: &Rc<Proxy>, accepted: io::Result<(Stream, Option<SocketAddr>)>) {
+    async fn take(&self, local: &Rc<Local>, accepted: io::Result<(Stream, Option<SocketAddr>)>) {
         match accepted {
-            Ok((stream, peer)) => begin(proxy, stream, peer, &self.address),
+            Ok((stream, peer)) => begin(local, stream, peer, &self.address),
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -207,8 +208,8 @@ async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-fn begin(proxy: &Rc<Proxy>, stream: Stream, peer: Option<SocketAddr>, listener: &ListenAddress) {
-    let local = match &stream {
+fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: &ListenAddress) {
+    let local_address = match &stream {
         Stream::Tcp(tcp) => {
             // Without it small answers would wait for the client's delayed ACK.
             let _ = tcp.set_nodelay(true);
@@ -216,35 +217,35 @@ fn begin(proxy: &Rc<Proxy>, stream: Stream, peer: Option<SocketAddr>, listener: 
         }
         Stream::Unix(_) => None,
     };
-    let state = proxy.state();
+    let state = local.state();
     let info = ClientInfo {
-        id: proxy.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
+        id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
         address: peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port())),
-        local,
+        local: local_address,
         listener: listener.clone(),
         requests: 0,
     };
     let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
-    let (permit, refused) = match proxy.shared.connections.enter(info.ip(), most, most_per_ip) {
+    let (permit, refused) = match local.shared.connections.enter(info.ip(), most, most_per_ip) {
         Ok(permit) => (permit, None),
         // Counted all the same while it is told.
-        Err(setting) => (proxy.shared.connections.enter_anyway(info.ip()), Some(setting)),
+        Err(setting) => (local.shared.connections.enter_anyway(info.ip()), Some(setting)),
     };
     let client = Client {
         peer: Peer::new(stream),
         info,
         timer: Timer::new(),
-        task: proxy.tasks.enter(),
+        task: local.tasks.enter(),
         permit,
         half_closed: false,
         accepted_under: Arc::clone(&state),
     };
-    let proxy = Rc::clone(proxy);
+    let local = Rc::clone(local);
     match refused {
-        None => tokio::task::spawn_local(connection::serve(proxy, client)),
+        None => tokio::task::spawn_local(connection::serve(local, client)),
         Some(setting) => tokio::task::spawn_local(async move {
             let started = Instant::now();
-            proxy.refuse(client, ProxyError::TooManyConnections(setting), started).await;
+            proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await;
         }),
     };
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
-use crate::proxy::{Shared, State};
+use crate::shared::{Shared, State};
 use listener::{Bound, ListenSocket, bind};
 use worker::Order;
 

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::config::ListenAddress;
 use crate::log::{AccessLines, LogWriter};
-use crate::proxy::{Proxy, Shared, State};
 use crate::server::listener::{Acceptor, ListenSocket};
 use crate::server::tasks::Phase;
+use crate::shared::{Local, Shared, State};
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ pub fn run(
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let proxy = Rc::new(Proxy::new(state, shared, AccessLines::new(writer)));
-        let mut worker = Worker { proxy, acceptors: HashMap::new() };
+        let local = Rc::new(Local::new(state, shared, AccessLines::new(writer)));
+        let mut worker = Worker { local, acceptors: HashMap::new() };
         for (address, socket) in sockets {
             worker.listen(address, socket)?;
         }
@@ -61,7 +61,7 @@ pub fn run(
 }
 
 struct Worker {
-    proxy: Rc<Proxy>,
+    local: Rc<Local>,
     /// Dropping the sender stops the acceptor.
     acceptors: HashMap<ListenAddress, (oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
@@ -70,8 +70,8 @@ impl Worker {
     fn listen(&mut self, address: ListenAddress, socket: ListenSocket) -> io::Result<()> {
         let acceptor = Acceptor::new(socket, address.clone())?;
         let (stop, stopped) = oneshot::channel();
-        let proxy = Rc::clone(&self.proxy);
-        let task = tokio::task::spawn_local(acceptor.run(proxy, async move {
+        let local = Rc::clone(&self.local);
+        let task = tokio::task::spawn_local(acceptor.run(local, async move {
             // Told or dropped, either means the same.
             let _ = stopped.await;
         }));
@@ -83,14 +83,14 @@ impl Worker {
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Reload { state, added, removed } => self.reload(state, added, removed),
-                Order::FlushLogs => self.proxy.lines.flush(),
+                Order::FlushLogs => self.local.lines.flush(),
                 Order::Drain(until) => {
                     self.drain(until).await;
                     break;
                 }
             }
         }
-        self.proxy.lines.flush();
+        self.local.lines.flush();
     }
 
     fn reload(
@@ -99,7 +99,7 @@ impl Worker {
         added: Vec<(ListenAddress, ListenSocket)>,
         removed: Vec<ListenAddress>,
     ) {
-        self.proxy.reload(state);
+        self.local.reload(state);
         for (address, socket) in added {
             if let Err(error) = self.listen(address, socket) {
                 tracing::error!(%error, "a worker cannot listen on an address that the reload added");
@@ -116,11 +116,11 @@ impl Worker {
             // It has ended, or has panicked, which has been told by then.
             let _ = task.await;
         }
-        self.proxy.tasks.set_phase(Phase::Draining(until));
-        self.proxy.pool.borrow_mut().clear();
-        if tokio::time::timeout_at(until, self.proxy.tasks.ended()).await.is_err() {
-            self.proxy.tasks.set_phase(Phase::Killed);
-            let _ = tokio::time::timeout(LAST_WORDS, self.proxy.tasks.ended()).await;
+        self.local.tasks.set_phase(Phase::Draining(until));
+        self.local.pool.borrow_mut().clear();
+        if tokio::time::timeout_at(until, self.local.tasks.ended()).await.is_err() {
+            self.local.tasks.set_phase(Phase::Killed);
+            let _ = tokio::time::timeout(LAST_WORDS, self.local.tasks.ended()).await;
         }
     }
 }

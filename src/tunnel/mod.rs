@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use crate::io::{Pending, Stream};
 use crate::log::Prepared;
-use crate::proxy::Proxy;
 use crate::routing::values::{Late, TunnelLine};
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
+use crate::shared::Local;
 use crate::timer::Timer;
 use crate::upstream::balance::Lease;
 use direction::{Broken, Direction};
@@ -88,7 +88,7 @@ pub struct Tunnel {
     /// When it is to end in a drain.
     drain_at: Option<Instant>,
     report: Box<Report>,
-    proxy: Rc<Proxy>,
+    local: Rc<Local>,
     task: TaskGuard,
     _counted: (Permit, Lease),
 }
@@ -96,14 +96,14 @@ pub struct Tunnel {
 impl Tunnel {
     /// Between two ends that have agreed to speak to each other.
     pub fn new(
-        proxy: Rc<Proxy>,
+        local: Rc<Local>,
         ends: Ends,
         limits: Limits,
         report: Report,
         held: (TaskGuard, Permit, Lease, Timer),
     ) -> Self {
         let now = Instant::now();
-        proxy.shared.tunnels.fetch_add(1, Ordering::Relaxed);
+        local.shared.tunnels.fetch_add(1, Ordering::Relaxed);
         let (task, permit, lease, timer) = held;
         Self {
             client: ends.client,
@@ -117,7 +117,7 @@ impl Tunnel {
             first_end: None,
             drain_at: None,
             report: Box::new(report),
-            proxy,
+            local,
             task,
             _counted: (permit, lease),
         }
@@ -149,7 +149,7 @@ impl Tunnel {
             Phase::Draining(until) => self.plan_end(until),
         }
         let moved = {
-            let buffer = &mut self.proxy.buffers.borrow_mut().input;
+            let buffer = &mut self.local.buffers.borrow_mut().input;
             let up = self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, buffer);
             let up = up.map_err(|broken| self.broken(broken == Broken::Source));
             let down = self.to_client.poll(cx, &mut self.upstream, &mut self.client, buffer);
@@ -224,7 +224,7 @@ impl Tunnel {
             tunnel: Some(TunnelLine { id: report.id.to_string(), end: Some(cause) }),
         };
         if let Some(line) = &report.line {
-            self.proxy.lines.end(line, &late);
+            self.local.lines.end(line, &late);
         }
         match end.setting(report.idle_setting) {
             Some(setting) => tracing::info!(tunnel = report.id, cause, "a tunnel was ended by `{setting}`"),
@@ -235,6 +235,6 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.proxy.shared.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.local.shared.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,0 +1,121 @@
+//! What connections share: the configuration in use, what is of the whole process, and what is of their
+//! worker alone.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use crate::config::{Config, ListenAddress, Server};
+use crate::http1::pump::Buffers;
+use crate::log::AccessLines;
+use crate::server::limits::Connections;
+use crate::server::tasks::Tasks;
+use crate::upstream::balance::Group;
+use crate::upstream::pool::Pool;
+use crate::upstream::resolve::Resolver;
+
+/// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration.
+    pub config: Config,
+    /// Its upstreams, in the same order.
+    pub groups: Vec<Arc<Group>>,
+}
+
+/// What the workers of a process share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// The client connections.
+    pub connections: Arc<Connections>,
+    /// The addresses of host names.
+    pub resolver: Resolver,
+    /// How many tunnels there are; their connections are among those.
+    pub tunnels: AtomicUsize,
+    /// The number of the next client connection.
+    pub next_connection: AtomicU64,
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub struct Local {
+    state: RefCell<Arc<State>>,
+    /// What the workers of the process share.
+    pub shared: Arc<Shared>,
+    /// Idle connections to upstreams.
+    pub pool: RefCell<Pool>,
+    is_sweeping: Cell<bool>,
+    /// Borrowed while a task is being polled, never longer.
+    pub buffers: RefCell<Buffers>,
+    /// The access logs.
+    pub lines: Rc<AccessLines>,
+    /// The connections and tunnels.
+    pub tasks: Rc<Tasks>,
+}
+
+impl State {
+    /// Puts a configuration to use; `previous` is what was in use before.
+    pub fn new(config: Config, previous: Option<&State>) -> Self {
+        let before = previous.map_or(&[][..], |state| &state.groups);
+        let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
+        Self { groups: groups.collect(), config }
+    }
+
+    /// The place of the server that answers for a host on a listening address; `None` if the address is
+    /// not listened on (any more).
+    pub fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
+        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
+        Some(listener.servers.find(host))
+    }
+
+    /// The default server of a listening address.
+    pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
+        // No host is empty by then: an empty name is looked up for clients that named none.
+        self.server_for(listener, "").map(|server| &self.config.servers[server])
+    }
+}
+
+impl Local {
+    /// For one worker.
+    pub fn new(state: Arc<State>, shared: Arc<Shared>, lines: Rc<AccessLines>) -> Self {
+        Self {
+            state: RefCell::new(state),
+            shared,
+            pool: RefCell::default(),
+            is_sweeping: Cell::new(false),
+            buffers: RefCell::default(),
+            lines,
+            tasks: Tasks::new(),
+        }
+    }
+
+    /// The configuration in use.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Takes a new configuration into use, from the next request on.
+    pub fn reload(&self, state: Arc<State>) {
+        self.lines.flush();
+        *self.state.borrow_mut() = state;
+    }
+
+    /// Closes idle upstream connections in time, for as long as there are any.
+    pub fn sweep_pool(self: &Rc<Self>) {
+        if self.is_sweeping.replace(true) {
+            return;
+        }
+        let local = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if !local.pool.borrow_mut().sweep() {
+                    break;
+                }
+            }
+            local.is_sweeping.set(false);
+        });
+    }
+}
