@@ -14,7 +14,7 @@ use crate::http1::pump::Buffers;
 use crate::io::{Peer, Pending};
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
-use crate::shared::State;
+use crate::state::State;
 use crate::timer::Timer;
 
 /// How long a client that has sent its FIN is still served without anything moving. It may have closed

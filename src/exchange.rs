@@ -12,7 +12,7 @@ use crate::request::{Origin, Request};
 use crate::routing::values::{Outcome, Values};
 use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
-use crate::shared::State;
+use crate::state::State;
 use crate::upstream::balance::Group;
 
 /// One request on its way, for those who deal with it and for the log.

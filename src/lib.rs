@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod server;
 pub mod shared;
+pub mod state;
 
 pub mod http1;
 pub mod io;

@@ -1,5 +1,4 @@
-//! What connections share: the configuration in use, what is of the whole process, and what is of their
-//! worker alone.
+//! What connections share: with the whole process, and with their worker alone.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,23 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use crate::config::{Config, ListenAddress, Server};
 use crate::http1::pump::Buffers;
 use crate::log::AccessLines;
 use crate::server::limits::Connections;
 use crate::server::tasks::Tasks;
-use crate::upstream::balance::Group;
+use crate::state::State;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::Resolver;
-
-/// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
-#[derive(Debug)]
-pub struct State {
-    /// The configuration.
-    pub config: Config,
-    /// Its upstreams, in the same order.
-    pub groups: Vec<Arc<Group>>,
-}
 
 /// What the workers of a process share.
 #[derive(Debug, Default)]
@@ -53,28 +42,6 @@ pub struct Local {
     pub lines: Rc<AccessLines>,
     /// The connections and tunnels.
     pub tasks: Rc<Tasks>,
-}
-
-impl State {
-    /// Puts a configuration to use; `previous` is what was in use before.
-    pub fn new(config: Config, previous: Option<&State>) -> Self {
-        let before = previous.map_or(&[][..], |state| &state.groups);
-        let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
-        Self { groups: groups.collect(), config }
-    }
-
-    /// The place of the server that answers for a host on a listening address; `None` if the address is
-    /// not listened on (any more).
-    pub fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
-        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
-        Some(listener.servers.find(host))
-    }
-
-    /// The default server of a listening address.
-    pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
-        // No host is empty by then: an empty name is looked up for clients that named none.
-        self.server_for(listener, "").map(|server| &self.config.servers[server])
-    }
 }
 
 impl Local {

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
-use crate::shared::{Shared, State};
+use crate::shared::Shared;
+use crate::state::State;
 use listener::{Bound, ListenSocket, bind};
 use worker::Order;
 

@@ -14,7 +14,8 @@ use crate::config::ListenAddress;
 use crate::log::{AccessLines, LogWriter};
 use crate::server::listener::{Acceptor, ListenSocket};
 use crate::server::tasks::Phase;
-use crate::shared::{Local, Shared, State};
+use crate::shared::{Local, Shared};
+use crate::state::State;
 
 /// What a worker is told.
 #[derive(Debug)]

@@ -1,0 +1,37 @@
+//! A configuration in use, with the load of its upstreams.
+
+use std::sync::Arc;
+
+use crate::config::{Config, ListenAddress, Server};
+use crate::upstream::balance::Group;
+
+/// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
+#[derive(Debug)]
+pub struct State {
+    /// The configuration.
+    pub config: Config,
+    /// Its upstreams, in the same order.
+    pub groups: Vec<Arc<Group>>,
+}
+
+impl State {
+    /// Puts a configuration to use; `previous` is what was in use before.
+    pub fn new(config: Config, previous: Option<&State>) -> Self {
+        let before = previous.map_or(&[][..], |state| &state.groups);
+        let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
+        Self { groups: groups.collect(), config }
+    }
+
+    /// The place of the server that answers for a host on a listening address; `None` if the address is
+    /// not listened on (any more).
+    pub fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
+        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
+        Some(listener.servers.find(host))
+    }
+
+    /// The default server of a listening address.
+    pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
+        // No host is empty by then: an empty name is looked up for clients that named none.
+        self.server_for(listener, "").map(|server| &self.config.servers[server])
+    }
+}
