@@ -15,11 +15,13 @@ struct Clock {
     second: u64,
     local: String,
     iso8601: String,
+    http: String,
 }
 
 impl Clock {
     fn new() -> Self {
-        Self { zone: TimeZone::system(), second: u64::MAX, local: String::new(), iso8601: String::new() }
+        let none = String::new;
+        Self { zone: TimeZone::system(), second: u64::MAX, local: none(), iso8601: none(), http: none() }
     }
 
     fn set(&mut self, second: u64) {
@@ -27,6 +29,7 @@ impl Clock {
         let time = timestamp.to_zoned(self.zone.clone());
         self.local = time.strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
         self.iso8601 = time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        self.http = timestamp.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         self.second = second;
     }
 }
@@ -44,6 +47,11 @@ pub fn with_local<T>(then: impl FnOnce(&str) -> T) -> T {
 /// `2026-11-21T06:35:51+00:00`: `$time_iso8601`.
 pub fn with_iso8601<T>(then: impl FnOnce(&str) -> T) -> T {
     with(|clock| then(&clock.iso8601))
+}
+
+/// `Sat, 21 Nov 2026 06:35:51 GMT`: `Date`, RFC 9110 §5.6.7.
+pub fn with_http<T>(then: impl FnOnce(&str) -> T) -> T {
+    with(|clock| then(&clock.http))
 }
 
 fn with<T>(then: impl FnOnce(&Clock) -> T) -> T {
@@ -66,5 +74,6 @@ mod tests {
         clock.set(1_795_242_951);
         assert_eq!(clock.local, "21/Nov/2026:11:35:51 +0500");
         assert_eq!(clock.iso8601, "2026-11-21T11:35:51+05:00");
+        assert_eq!(clock.http, "Sat, 21 Nov 2026 06:35:51 GMT");
     }
 }

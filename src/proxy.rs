@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::clock;
 use crate::error::{ProxyError, reason};
 use crate::exchange::{After, Exchange, Subject};
 use crate::forward;
@@ -174,7 +175,7 @@ fn error_response(error: &ProxyError, exchange: &Exchange, after: After) -> Vec<
     let body = body_of(status);
     let version = exchange.head().map_or(Version::Http11, |head| head.version);
     let connection = Connection::of(version, after == After::Open).line();
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let date = clock::with_http(str::to_owned);
     let mut response = format!(
         "HTTP/1.1 {status} {}\r\nServer: hopgate\r\nDate: {date}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
         reason(status),

@@ -448,3 +448,22 @@ fn assert_contains(raw: &[u8], part: &[u8]) {
         String::from_utf8_lossy(raw)
     );
 }
+
+#[test]
+fn a_response_without_a_date_gets_one_and_with_one_keeps_it() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    for (date, expected) in
+        [("", None), ("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Some("Sun, 06 Nov 1994 08:49:37 GMT"))]
+    {
+        let mut client = hopgate.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut server = upstream.accept();
+        server.head();
+        server.send(format!("HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\n\r\n"));
+        let head = client.head();
+        let dates = head.all("Date");
+        assert_eq!(dates.len(), 1, "{head}");
+        assert!(dates[0].ends_with(" GMT") && expected.is_none_or(|expected| dates[0] == expected), "{head}");
+    }
+}

@@ -167,16 +167,17 @@ impl Asking<'_> {
 
     /// Connects, for as long as the client is there.
     async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<Stream, ProxyError> {
-        let connecting = connect(lease.server(), &self.local.shared.resolver, self.timeouts.proxy_connect);
+        let connecting = connect(lease.server(), &self.local.shared.resolver);
+        let deadline = Instant::now() + self.timeouts.proxy_connect;
         let mut connecting = std::pin::pin!(connecting);
         poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(result);
+                return Poll::Ready(result.map_err(ProxyError::Connect));
             }
             if client.watch(cx, &mut self.local.buffers.borrow_mut().input) == Watch::Gone {
                 return Poll::Ready(Err(ProxyError::ClientGone(None)));
             }
-            Poll::Pending
+            client.timer.poll(cx, deadline).map(|()| Err(ProxyError::ConnectTimeout))
         })
         .await
     }

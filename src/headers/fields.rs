@@ -57,6 +57,8 @@ pub enum Known {
     Http2Settings,
     /// `Host`.
     Host,
+    /// `Date`.
+    Date,
     /// `Expect`.
     Expect,
     /// `X-Forwarded-For`.
@@ -93,6 +95,7 @@ const KNOWN: &[(&str, Known)] = &[
     ("Upgrade", Known::Upgrade),
     ("HTTP2-Settings", Known::Http2Settings),
     ("Host", Known::Host),
+    ("Date", Known::Date),
     ("Expect", Known::Expect),
     ("X-Forwarded-For", Known::XForwardedFor),
     ("X-Forwarded-Proto", Known::XForwardedProto),
@@ -124,7 +127,7 @@ impl Known {
     pub fn of(name: &[u8]) -> Self {
         // Most names are told apart by their first letter alone.
         let Some(first) = name.first() else { return Self::Other };
-        if !b"cktuhepfsx".contains(&first.to_ascii_lowercase()) {
+        if !b"cdktuhepfsx".contains(&first.to_ascii_lowercase()) {
             return Self::Other;
         }
         KNOWN

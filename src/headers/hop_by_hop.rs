@@ -59,6 +59,7 @@ fn is_hop_by_hop(known: Known) -> bool {
         Known::ContentLength
         | Known::Other
         | Known::Host
+        | Known::Date
         | Known::Expect
         | Known::XForwardedFor
         | Known::XForwardedProto

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use super::fields::{Field, Known};
 use super::{FieldName, forwarded, hop_by_hop};
+use crate::clock;
 use crate::config::Location;
 use crate::http1::body::BodyLength;
 use crate::http1::head::{ResponseHead, Version};
@@ -193,6 +194,10 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming
         if tells_length || field.known != Known::ContentLength {
             raw_line(out, field.name, field.value);
         }
+    }
+    if head.fields.values(Known::Date).next().is_none() {
+        // RFC 9110 §6.6.1: who passes a response on that has no date gives it one.
+        clock::with_http(|date| raw_line(out, b"Date", date.as_bytes()));
     }
     if framing == ResponseFraming::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -2,34 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::{UpstreamAddress, UpstreamServer};
-use crate::error::ProxyError;
 use crate::io::Stream;
 use crate::upstream::resolve::Resolver;
 
-/// Connects within `timeout`, to the first address of the server that takes the connection.
+/// Connects to the first address of the server that takes the connection. It takes as long as it takes:
+/// `proxy_connect_timeout` is the caller's.
 ///
 /// # Errors
-/// [`ProxyError::Connect`] or [`ProxyError::ConnectTimeout`]. Nothing was sent, so another server
-/// can be tried.
-pub async fn connect(
-    server: &UpstreamServer,
-    resolver: &Resolver,
-    timeout: Duration,
-) -> Result<Stream, ProxyError> {
-    match tokio::time::timeout(timeout, open(&server.address, resolver)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(ProxyError::Connect(error)),
-        Err(_) => Err(ProxyError::ConnectTimeout),
-    }
-}
-
-async fn open(address: &UpstreamAddress, resolver: &Resolver) -> io::Result<Stream> {
-    match address {
+/// No address takes it, or the name has none. Nothing was sent, so another server can be tried.
+pub async fn connect(server: &UpstreamServer, resolver: &Resolver) -> io::Result<Stream> {
+    match &server.address {
         UpstreamAddress::Ip(address) => tcp(*address).await,
         UpstreamAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
         UpstreamAddress::Name { host, port } => {
