@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::ListenAddress;
+use crate::error::ProxyError;
 use crate::http1::pump::Buffers;
 use crate::io::{Peer, Pending};
 use crate::server::limits::Permit;
@@ -19,7 +20,7 @@ use crate::timer::Timer;
 
 /// How long a client that has sent its FIN is still served without anything moving. It may have closed
 /// only its own direction and wait for the answer; it may as well be gone, which looks the same.
-pub const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a connection that was ended is still read from.
 const LINGER: Duration = Duration::from_secs(2);
@@ -40,8 +41,8 @@ pub struct Client {
     pub task: TaskGuard,
     /// Its share of `max_connections`.
     pub permit: Permit,
-    /// Whether the client has said that it will send nothing more.
-    pub half_closed: bool,
+    /// When the client said that it will send nothing more.
+    pub half_closed: Option<Instant>,
     /// The configuration that its listener belonged to.
     pub accepted_under: Arc<State>,
 }
@@ -81,10 +82,10 @@ impl Client {
     /// Looks whether the client is still there, and reads ahead a bounded amount: the only way to see
     /// its FIN. To be called while nothing else reads from the client.
     pub fn watch(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Watch {
-        while !self.half_closed && self.peer.ahead.len() < READ_AHEAD {
+        while self.half_closed.is_none() && self.peer.ahead.len() < READ_AHEAD {
             let most = READ_AHEAD.min(buffer.len());
             match self.peer.stream.poll_read(cx, &mut buffer[..most]) {
-                Poll::Ready(Ok(0)) => self.half_closed = true,
+                Poll::Ready(Ok(0)) => self.half_closed = Some(Instant::now()),
                 Poll::Ready(Ok(count)) => self.peer.ahead.extend_from_slice(&buffer[..count]),
                 Poll::Ready(Err(_)) => return Watch::Gone,
                 Poll::Pending => break,
@@ -93,10 +94,14 @@ impl Client {
         Watch::Present
     }
 
-    /// The time by which something must have moved: `timeout` after the last time that it did, or
-    /// much sooner if the client may be gone.
-    pub fn deadline(&self, last: Instant, timeout: Duration) -> Instant {
-        last + if self.half_closed { timeout.min(HALF_CLOSED_GRACE) } else { timeout }
+    /// The time by which something must have moved, and what it means if nothing has: `timeout` after the
+    /// last time that it did, or much sooner if the client may be gone.
+    pub fn deadline(&self, last: Instant, timeout: Duration, error: ProxyError) -> (Instant, ProxyError) {
+        let deadline = last + timeout;
+        match self.half_closed.map(|since| since.max(last) + HALF_CLOSED_GRACE) {
+            Some(sooner) if sooner < deadline => (sooner, ProxyError::ClientGone(None)),
+            _ => (deadline, error),
+        }
     }
 
     /// Sends bytes that are in hand; `false` if the client did not take them within `timeout`.
@@ -116,7 +121,7 @@ impl Client {
     /// `lingering_close`).
     pub async fn linger(&mut self, buffers: &RefCell<Buffers>) {
         self.peer.stream.shutdown_write();
-        if self.half_closed {
+        if self.half_closed.is_some() {
             return;
         }
         let deadline = Instant::now() + LINGER;

@@ -24,6 +24,8 @@ pub struct Exchange {
     subject: Subject,
     origin: Origin,
     started: Instant,
+    /// Whether the client wanted the connection for another protocol.
+    pub wants_upgrade: bool,
     /// Whether the body was read to its end; an exchange without a body begins so.
     pub has_read_body: bool,
     /// What became of it so far.
@@ -71,7 +73,17 @@ impl Exchange {
         let mut outcome = Outcome::default();
         outcome.late.head_received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
         let has_read_body = subject.request().is_some_and(|request| request.body.is_empty());
-        Self { state, server, location, subject, origin, started, has_read_body, outcome }
+        Self {
+            state,
+            server,
+            location,
+            subject,
+            origin,
+            started,
+            wants_upgrade: false,
+            has_read_body,
+            outcome,
+        }
     }
 
     /// The request. To be asked only once there is one.
@@ -131,8 +143,12 @@ impl Exchange {
     /// are concerned.
     pub fn may_keep_alive(&self, client: &Client) -> bool {
         let limits = &self.server().limits;
-        self.subject.head().is_some_and(RequestHead::keeps_alive)
-            && !client.half_closed
+        let has_more = !client.peer.ahead.is_empty();
+        // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
+        (!self.wants_upgrade || !has_more)
+            // What was sent before the FIN is still answered.
+            && (client.half_closed.is_none() || has_more)
+            && self.subject.head().is_some_and(RequestHead::keeps_alive)
             && client.task.current_phase() == Phase::Serving
             && limits.keepalive_requests.is_none_or(|most| client.info.requests < most)
             && !limits.keepalive_timeout.is_zero()

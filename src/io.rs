@@ -1,6 +1,7 @@
 //! The byte streams to clients and upstreams, with what was read ahead of its use.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -43,6 +44,17 @@ impl Stream {
         };
         // It fails when the connection is gone already, which is what was wanted.
         drop(socket);
+    }
+
+    /// Whether the peer has neither closed the connection nor sent anything that was not read yet. Asks the
+    /// system: what the runtime knows is as old as its last look.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes the end of the connection an abnormal one: RST instead of FIN, once it is dropped. The
@@ -108,6 +120,11 @@ impl Pending {
     /// Whether everything is sent.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
     }
 
     /// Adds bytes behind those that wait.

@@ -33,15 +33,21 @@ pub async fn handle(
     let result = match exchange.location() {
         None => Err(ProxyError::NoLocation),
         Some(location) => match Intent::of(exchange.request(), &location.upgrade) {
-            Err(error) => Err(error),
             Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
-            Ok(Intent::Upgrade(upgrade)) => match upgrade::switch(local, client, exchange, upgrade).await {
-                Switched::Tunnel => return None,
-                Switched::Answered(goes_on, result) => {
-                    let (client, exchange) = *goes_on;
-                    return finish(local, client, exchange, result).await;
+            Err(error) => {
+                exchange.wants_upgrade = true;
+                Err(error)
+            }
+            Ok(Intent::Upgrade(upgrade)) => {
+                exchange.wants_upgrade = true;
+                match upgrade::switch(local, client, exchange, upgrade).await {
+                    Switched::Tunnel => return None,
+                    Switched::Answered(goes_on, result) => {
+                        let (client, exchange) = *goes_on;
+                        return finish(local, client, exchange, result).await;
+                    }
                 }
-            },
+            }
         },
     };
     finish(local, client, exchange, result).await

@@ -100,11 +100,13 @@ fn checked(head: &RequestHead, slashes: EncodedSlashes) -> Result<(Target, BodyL
     let is_options = head.method() == b"OPTIONS";
     let target = Target::parse(head.target(), is_options, slashes).map_err(ProxyError::Target)?;
     // RFC 9110 §10.1.1: an expectation of an HTTP/1.0 client is ignored.
-    let expectation = head.fields.values(Known::Expect).next().filter(|_| head.version == Version::Http11);
-    match expectation {
-        None => Ok((target, body, false)),
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok((target, body, !body.is_empty())),
-        Some(_) => Err(ProxyError::Expectation),
+    let mut expectations =
+        head.fields.values(Known::Expect).filter(|_| head.version == Version::Http11).peekable();
+    let expects_continue = expectations.peek().is_some() && !body.is_empty();
+    if expectations.all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
+        Ok((target, body, expects_continue))
+    } else {
+        Err(ProxyError::Expectation)
     }
 }
 

@@ -159,7 +159,7 @@ fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Ans
     let read_ahead = (client.peer.ahead.len() as u64, answered.upstream.ahead.len() as u64);
     let ends = Ends {
         client: client.peer.stream,
-        client_has_ended: client.half_closed,
+        client_has_ended: client.half_closed.is_some(),
         upstream: answered.upstream.stream,
         to_client,
         to_upstream,

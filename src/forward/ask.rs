@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Answered, note, request_error, watch};
-use crate::client::{Client, Watch};
+use crate::client::Client;
 use crate::config::Timeouts;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -46,7 +46,7 @@ pub async fn ask(
     };
     let timeouts = location.timeouts.clone();
     let mut head = Vec::with_capacity(1024);
-    outgoing::request(&mut head, location, exchange.request(), &exchange.values(client), protocol);
+    outgoing::request(&mut head, location, exchange.request(), &exchange.values(client), protocol)?;
     let mut asking = Asking {
         local,
         group: &group,
@@ -72,6 +72,10 @@ pub async fn ask(
         attempt.request.prepend(&head);
         let started = attempt.last;
         let answer = attempt.answer(&asking, client, exchange).await;
+        if !attempt.interim.is_empty() {
+            // A part of a 1xx answer may be out: nothing can be said behind it.
+            exchange.outcome.status = 103;
+        }
         exchange.has_read_body = attempt.request.has_read_all();
         match answer {
             Ok(head) => {
@@ -149,6 +153,7 @@ impl Asking<'_> {
                 Err(error) => return Err(error),
             }
             self.tried.push(lease.index());
+            self.local.shared.resolver.doubt(&lease.server().address);
             if self.tried.len() < self.group.upstream.servers.len() {
                 let why = std::error::Error::source(&failed)
                     .map_or_else(|| failed.to_string(), ToString::to_string);
@@ -167,16 +172,18 @@ impl Asking<'_> {
 
     /// Connects, for as long as the client is there.
     async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<Stream, ProxyError> {
-        let connecting = connect(lease.server(), &self.local.shared.resolver);
-        let deadline = Instant::now() + self.timeouts.proxy_connect;
+        let timeout = self.timeouts.proxy_connect;
+        let connecting = connect(lease.server(), &self.local.shared.resolver, timeout);
+        let deadline = Instant::now() + timeout;
         let mut connecting = std::pin::pin!(connecting);
         poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(ProxyError::Connect));
             }
-            if client.watch(cx, &mut self.local.buffers.borrow_mut().input) == Watch::Gone {
-                return Poll::Ready(Err(ProxyError::ClientGone(None)));
+            if client.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(Err(ProxyError::Stopping));
             }
+            watch(client, cx, &mut self.local.buffers.borrow_mut())?;
             client.timer.poll(cx, deadline).map(|()| Err(ProxyError::ConnectTimeout))
         })
         .await
@@ -221,14 +228,8 @@ impl Attempt {
             if progress {
                 self.last = Instant::now();
             }
-            let (timeout, error) = self.waits_for(asking, exchange);
-            client.timer.poll(cx, client.deadline(self.last, timeout)).map(|()| {
-                Err(if client.half_closed && timeout > crate::client::HALF_CLOSED_GRACE {
-                    ProxyError::ClientGone(None)
-                } else {
-                    error
-                })
-            })
+            let (deadline, error) = self.waits_for(asking, client, exchange);
+            client.timer.poll(cx, deadline).map(|()| Err(error))
         })
         .await
     }
@@ -320,19 +321,30 @@ impl Attempt {
         Ok(())
     }
 
-    /// What is waited for, for how long, and what it means when it does not come.
-    fn waits_for(&self, asking: &Asking<'_>, exchange: &Exchange) -> (Duration, ProxyError) {
+    /// Until when something must have moved, and what it means if nothing has.
+    fn waits_for(&self, asking: &Asking<'_>, client: &Client, exchange: &Exchange) -> (Instant, ProxyError) {
         let timeouts = asking.timeouts;
-        if asking.is_upgrade {
+        if !self.interim.is_empty() {
+            return (self.last + timeouts.send, ProxyError::ClientTimeout);
+        }
+        let (timeout, error) = if asking.is_upgrade {
             let spent = self.last.saturating_duration_since(exchange.started());
             let left = timeouts.tunnel_handshake.saturating_sub(spent);
             (left, ProxyError::UpstreamTimeout("tunnel_handshake_timeout"))
         } else if self.request.waits_for_sink() {
             (timeouts.proxy_send, ProxyError::UpstreamTimeout("proxy_send_timeout"))
-        } else if !self.request.has_read_all() && self.sink_error.is_none() {
+        } else if self.waits_for_body(exchange) {
             (timeouts.client_body, ProxyError::BodyTimeout)
         } else {
             (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
-        }
+        };
+        client.deadline(self.last, timeout, error)
+    }
+
+    /// A client that waits for a 100 is not late: it is the upstream's turn.
+    fn waits_for_body(&self, exchange: &Exchange) -> bool {
+        let waits_for_100 =
+            exchange.request().expects_continue && self.interims == 0 && self.request.content() == 0;
+        !self.request.has_read_all() && self.sink_error.is_none() && !waits_for_100
     }
 }

@@ -10,8 +10,8 @@ use super::{Answered, note, request_error, watch};
 use crate::client::Client;
 use crate::error::ProxyError;
 use crate::exchange::{After, Exchange};
+use crate::headers::hop_by_hop;
 use crate::headers::outgoing::{self, Connection, ResponseFraming};
-use crate::headers::{fields::Known, hop_by_hop};
 use crate::http1::body::{BodyError, BodyLength};
 use crate::http1::head::{ResponseHead, Version};
 use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
@@ -36,16 +36,14 @@ pub async fn relay(
     // R25: while a part of the request is still to come, nobody knows where the next one starts.
     let goes_on =
         request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
-    // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
-    let goes_on = goes_on && (client.peer.ahead.is_empty() || !asked_for_upgrade(exchange));
     let mut bytes = Vec::with_capacity(1024);
     outgoing::response(&mut bytes, &head, framing, Connection::of(exchange.request().head.version, goes_on));
     exchange.outcome.status = head.status;
     let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
     let hint = keep_alive_hint(&head.fields);
     exchange.outcome.response = Some(head);
-    let mut relaying =
-        Relaying { upstream, request, response: Pump::new(body, encoding, None), last: Instant::now() };
+    let response = Pump::new(body, encoding, None);
+    let mut relaying = Relaying { upstream, request, response, is_request_cut: false, last: Instant::now() };
     relaying.response.prepend(&bytes);
     let result = relaying.run(local, client, exchange).await;
     let late = &mut exchange.outcome.late;
@@ -57,21 +55,18 @@ pub async fn relay(
         exchange.outcome.status = 0;
     }
     result?;
-    let Relaying { upstream, request, .. } = relaying;
+    let Relaying { upstream, request, is_request_cut, .. } = relaying;
     // R26: bytes behind the answer would be taken for the next one.
     if can_be_reused
         && request.is_done()
+        && !is_request_cut
         && upstream.ahead.is_empty()
         && let Some(group) = exchange.group()
     {
         local.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
         local.sweep_pool();
     }
-    Ok(if goes_on && !client.half_closed { After::Open } else { After::Close })
-}
-
-fn asked_for_upgrade(exchange: &Exchange) -> bool {
-    exchange.request().head.fields.values(Known::Upgrade).next().is_some()
+    Ok(if goes_on && exchange.may_keep_alive(client) { After::Open } else { After::Close })
 }
 
 /// How the body goes to the client: as it came, if the client's version knows that.
@@ -101,6 +96,8 @@ struct Relaying {
     upstream: Peer,
     request: Pump,
     response: Pump,
+    /// Whether the upstream did not take the whole request.
+    is_request_cut: bool,
     last: Instant,
 }
 
@@ -128,15 +125,13 @@ impl Relaying {
             if progress {
                 self.last = Instant::now();
             }
-            let (timeout, error) = if self.response.waits_for_sink() {
-                (timeouts.send, ProxyError::ClientTimeout)
+            let (deadline, error) = if self.response.waits_for_sink() {
+                (self.last + timeouts.send, ProxyError::ClientTimeout)
             } else {
-                (timeouts.proxy_read, ProxyError::UpstreamTimeout("proxy_read_timeout"))
+                let silent = ProxyError::UpstreamTimeout("proxy_read_timeout");
+                client.deadline(self.last, timeouts.proxy_read, silent)
             };
-            client
-                .timer
-                .poll(cx, client.deadline(self.last, timeout))
-                .map(|()| Err(if client.half_closed { ProxyError::ClientGone(None) } else { error }))
+            client.timer.poll(cx, deadline).map(|()| Err(error))
         })
         .await
     }
@@ -149,14 +144,15 @@ impl Relaying {
         buffers: &mut Buffers,
         progress: &mut bool,
     ) -> Result<(), ProxyError> {
-        if self.request.is_done() {
+        if self.request.is_done() || self.is_request_cut {
             return watch(client, cx, buffers);
         }
         match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
-            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => watch(client, cx, buffers),
             Poll::Ready(Err(PumpError::Sink(_))) => {
-                self.request = Pump::new(BodyLength::Length(0), Encoding::Identity, None);
-                Ok(())
+                self.is_request_cut = true;
+                watch(client, cx, buffers)
             }
             Poll::Ready(Err(error)) => Err(request_error(error)),
         }

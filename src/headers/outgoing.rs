@@ -6,25 +6,29 @@ use super::fields::{Field, Known};
 use super::{FieldName, forwarded, hop_by_hop};
 use crate::clock;
 use crate::config::Location;
+use crate::error::ProxyError;
 use crate::http1::body::BodyLength;
 use crate::http1::head::{ResponseHead, Version};
 use crate::request::Request;
-use crate::routing::location::PathMatcher;
+use crate::routing::path::{TargetError, leads_astray};
 use crate::routing::values::{Values, verbatim};
 use crate::routing::variables::Variable;
 
 /// Writes the head of a request for the upstream. With `protocol` it asks for an upgrade to it, in the
 /// client's spelling.
+///
+/// # Errors
+/// The path leads out of the URI part of `proxy_pass`.
 pub fn request(
     out: &mut Vec<u8>,
     location: &Location,
     request: &Request,
     values: &Values<'_>,
     protocol: Option<&[u8]>,
-) {
+) -> Result<(), ProxyError> {
     out.extend_from_slice(request.head.method());
     out.push(b' ');
-    target(out, location, request);
+    target(out, location, request)?;
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let rules = RequestRules { location, request, values, is_upgrade: protocol.is_some() };
     for end_to_end in hop_by_hop::strip(&request.head.fields).iter() {
@@ -47,29 +51,35 @@ pub fn request(
         None => {}
     }
     out.extend_from_slice(b"\r\n");
+    Ok(())
 }
 
 /// The target for the upstream: as it came, in its normal form; or with the part that the location's
 /// path matched replaced by the URI part of `proxy_pass`.
-fn target(out: &mut Vec<u8>, location: &Location, request: &Request) {
+fn target(out: &mut Vec<u8>, location: &Location, request: &Request) -> Result<(), ProxyError> {
     let text = request.head.target();
+    let mut queries = [None, request.query()];
     match &location.proxy_pass.uri {
         Some(uri) if request.path().starts_with(b"/") => {
-            out.extend_from_slice(uri.as_bytes());
-            let (PathMatcher::Exact(path) | PathMatcher::Prefix(path)) = &location.matcher;
-            out.extend_from_slice(request.target.encoded_rest(text, path.len()));
+            let start = out.len();
+            let (path, query) =
+                uri.split_once('?').map_or((uri.as_str(), None), |(path, query)| (path, Some(query)));
+            queries[0] = query.map(str::as_bytes);
+            out.extend_from_slice(path.as_bytes());
+            out.extend_from_slice(request.target.encoded_rest(text, location.matcher.path().len()));
+            // R31, and nginx's best known trap: `/api` replaced by `/public/` makes `/api../x` one of
+            // `/public/../x`.
+            if leads_astray(&out[start..]) {
+                return Err(ProxyError::Target(TargetError::AboveRoot));
+            }
         }
         _ => out.extend_from_slice(request.target.encoded_path(text)),
     }
-    if let Some(query) = request.query() {
-        // nginx: a query in `proxy_pass` stays, the client's is added to it.
-        out.push(if location.proxy_pass.uri.as_ref().is_some_and(|uri| uri.contains('?')) {
-            b'&'
-        } else {
-            b'?'
-        });
+    for (query, separator) in queries.into_iter().flatten().zip(*b"?&") {
+        out.push(separator);
         out.extend_from_slice(query);
     }
+    Ok(())
 }
 
 /// What becomes of the fields of one request.
@@ -153,8 +163,8 @@ impl RequestRules<'_> {
         out.extend_from_slice(b": ");
         let value = out.len();
         template.write(out, self.values, verbatim);
-        // R17: a decoded path can hold line ends; a field that does is not sent at all.
-        let is_clean = !out[value..].iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        // R17: a decoded path can hold any byte; a field with one that may not stand in it is not sent.
+        let is_clean = out[value..].iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
         if out.len() == value || !is_clean {
             out.truncate(start);
         } else {

@@ -49,14 +49,15 @@ pub struct BodyReader {
 /// ```text
 /// Length ─────────────────────────────────► Done
 /// UntilClose ─────────────────────────────► Done (at the end of the connection)
-/// Size → Extension → SizeLf → Data → DataCr → DataLf → Size
-///                          └► Trailers ───► Done
+/// Size (→ Blank) → Extension → SizeLf → Data → DataCr → DataLf → Size
+///                                    └► Trailers ───► Done
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Length(u64),
     UntilClose,
     Size { value: u64, digits: u8 },
+    Blank { value: u64 },
     Extension { value: u64 },
     SizeLf { value: u64 },
     Data(u64),
@@ -156,12 +157,14 @@ impl BodyReader {
             }
             (State::Size { digits: 0, .. }, _) => Err(BodyError::Chunk),
             (State::Size { value, .. }, b'\r') => Ok(State::SizeLf { value }),
-            (State::Size { value, .. }, b';' | b' ' | b'\t') => Ok(State::Extension { value }),
+            (State::Size { value, .. } | State::Blank { value }, b';') => Ok(State::Extension { value }),
+            // Blanks before an extension are in the grammar; old servers fill the line with them.
+            (State::Size { value, .. } | State::Blank { value }, b' ' | b'\t') => self.blank(value),
+            (State::Blank { value }, b'\r') => Ok(State::SizeLf { value }),
             (State::Extension { value }, b'\r') => Ok(State::SizeLf { value }),
             (State::Extension { value }, _) => {
-                self.extensions += 1;
+                self.count_extension()?;
                 match byte {
-                    _ if self.extensions > MAX_EXTENSIONS => Err(BodyError::TooLarge),
                     b'\t' | b' '..=b'~' | 0x80.. => Ok(State::Extension { value }),
                     _ => Err(BodyError::Chunk),
                 }
@@ -172,6 +175,16 @@ impl BodyReader {
             (State::DataLf, b'\n') => Ok(State::Size { value: 0, digits: 0 }),
             _ => Err(BodyError::Chunk),
         }
+    }
+
+    fn blank(&mut self, value: u64) -> Result<State, BodyError> {
+        self.count_extension()?;
+        Ok(State::Blank { value })
+    }
+
+    fn count_extension(&mut self) -> Result<(), BodyError> {
+        self.extensions += 1;
+        if self.extensions > MAX_EXTENSIONS { Err(BodyError::TooLarge) } else { Ok(()) }
     }
 
     /// Takes trailer lines up to the empty one.
@@ -250,7 +263,7 @@ mod tests {
 
     #[test]
     fn content_is_found_however_the_bytes_arrive() {
-        let bytes = b"5\r\nhello\r\n01;a=\"b\"\r\n \r\n0005\r\nworld\r\n0\r\nX-T: 1\r\nY:\r\n\r\nnext";
+        let bytes = b"5 \r\nhello\r\n01 ;a=\"b\"\r\n \r\n0005\r\nworld\r\n0\r\nX-T: 1\r\nY:\r\n\r\nnext";
         for piece in [1, 2, 3, 7, 100] {
             assert_eq!(
                 read(BodyLength::Chunked, bytes, piece),
@@ -278,6 +291,8 @@ mod tests {
             "g\r\n",
             "5\rhello",
             "5;a\nhello",
+            "5 a\r\nhello",
+            "5 5\r\nhello",
             "5;a\rb\r\nhello",
             "5;\"a\nb\"\r\nhello",
             "fffffffffffffffff\r\n",

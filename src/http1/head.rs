@@ -80,20 +80,19 @@ pub enum Progress<T> {
 }
 
 /// Reads a request's head from the start of `bytes`, of which the first `scanned` were looked at
-/// before. Empty lines before it are skipped, RFC 9112 §2.2.
+/// before.
 ///
 /// # Errors
 /// The head breaks the grammar or a limit; the framing is judged by [`RequestHead::body_length`].
 pub fn request(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Progress<RequestHead>, HeadError> {
-    let start = bytes.chunks(2).take_while(|pair| pair == b"\r\n").count() * 2;
-    let Some(end) = head_end(bytes, start.max(scanned), start, limits)? else {
-        if scanned == 0 && bytes.len() > start {
+    let Some(end) = head_end(bytes, scanned, limits)? else {
+        if scanned == 0 {
             // What can never become a request is refused at once, not when the time is up.
-            refuse_garbage(&bytes[start..])?;
+            refuse_garbage(bytes)?;
         }
         return Ok(Progress::Partial(bytes.len()));
     };
-    let head = &bytes[start..end];
+    let head = &bytes[..end];
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
     let known = &mut fields[..limits.fields.min(MAX_FIELDS)];
@@ -124,7 +123,7 @@ pub fn response(
     scanned: usize,
     limits: HeadLimits,
 ) -> Result<Progress<ResponseHead>, HeadError> {
-    let Some(end) = head_end(bytes, scanned, 0, limits)? else {
+    let Some(end) = head_end(bytes, scanned, limits)? else {
         if scanned == 0 && !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
             return Err(HeadError::Syntax);
         }
@@ -156,26 +155,17 @@ pub fn response(
 }
 
 /// Where the head ends, behind its empty line. Every line must end in CRLF (R23).
-fn head_end(
-    bytes: &[u8],
-    scanned: usize,
-    start: usize,
-    limits: HeadLimits,
-) -> Result<Option<usize>, HeadError> {
+fn head_end(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Option<usize>, HeadError> {
     for newline in memchr::memchr_iter(b'\n', &bytes[scanned..]).map(|at| scanned + at) {
-        if newline <= start || bytes[newline - 1] != b'\r' {
+        if newline == 0 || bytes[newline - 1] != b'\r' {
             return Err(HeadError::Syntax);
         }
-        if newline >= start + 3 && bytes[newline - 2] == b'\n' {
+        if newline >= 3 && bytes[newline - 2] == b'\n' {
             let end = newline + 1;
-            return if end - start > limits.size {
-                Err(too_large(&bytes[start..], limits))
-            } else {
-                Ok(Some(end))
-            };
+            return if end > limits.size { Err(too_large(bytes, limits)) } else { Ok(Some(end)) };
         }
     }
-    if bytes.len() - start > limits.size { Err(too_large(&bytes[start..], limits)) } else { Ok(None) }
+    if bytes.len() > limits.size { Err(too_large(bytes, limits)) } else { Ok(None) }
 }
 
 fn too_large(head: &[u8], limits: HeadLimits) -> HeadError {
@@ -362,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_head_is_split_into_its_parts() {
-        let text = b"\r\nPOST /a?b HTTP/1.1\r\nHost:  a \r\nX-Empty:\r\ncontent-length: 5\r\n\r\nhello";
+        let text = b"POST /a?b HTTP/1.1\r\nHost:  a \r\nX-Empty:\r\ncontent-length: 5\r\n\r\nhello";
         let Ok(Progress::Whole(head, end)) = request(text, 0, LIMITS) else { panic!() };
         assert_eq!(&text[end..], b"hello");
         assert_eq!(

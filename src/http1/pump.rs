@@ -269,8 +269,12 @@ fn may_be_trailer(name: &[u8]) -> bool {
         "vary",
         "www-authenticate",
     ];
+    // R15: for some apps `Content_Length` is `Content-Length`.
+    let is_plain = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     let known = Known::of(name);
-    known == Known::Other && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
+    is_plain
+        && known == Known::Other
+        && !REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused.as_bytes()))
 }
 
 #[cfg(test)]
@@ -282,7 +286,10 @@ mod tests {
         let mut output = Vec::new();
         push_chunk(&mut output, b"");
         push_chunk(&mut output, &[b'x'; 27]);
-        push_last_chunk(&mut output, b"X-T: 1\r\nContent-Length: 3\r\nSet-Cookie: a\r\nGrpc-Status: 0\r\n");
+        push_last_chunk(
+            &mut output,
+            b"X-T: 1\r\nContent-Length: 3\r\nSet-Cookie: a\r\nContent_Length: 5\r\nGrpc-Status: 0\r\n",
+        );
         let expected = format!("1b\r\n{}\r\n0\r\nX-T: 1\r\nGrpc-Status: 0\r\n\r\n", "x".repeat(27));
         assert_eq!(String::from_utf8_lossy(&output), expected);
     }

@@ -58,7 +58,12 @@ impl Target {
         let start = if text.first() == Some(&b'/') { 0 } else { absolute_form(text)?.end };
         let end = memchr::memchr(b'?', &text[start..]).map_or(text.len(), |question| start + question);
         let query = (end < text.len()).then(|| end + 1..text.len());
-        let normal = if start < end { normalise(&text[start..end], slashes)? } else { Some(Normal::root()) };
+        let normal = match (start < end, asterisk && query.is_none()) {
+            (true, _) => normalise(&text[start..end], slashes)?,
+            // RFC 9112 §3.2.4: OPTIONS of an absolute-form target without a path means `*`.
+            (false, true) => Some(Normal::of(b"*")),
+            (false, false) => Some(Normal::of(b"/")),
+        };
         Ok(Self { path: start..end, query, normal: normal.map(Box::new) })
     }
 
@@ -92,23 +97,22 @@ impl Target {
     /// What is sent on behind the first `matched` bytes of the decoded path, for a `proxy_pass` with a
     /// URI part. Taken from the path that is sent on, so that `%2B` or `%3F` stay what they were.
     pub fn encoded_rest<'a>(&'a self, text: &'a [u8], matched: usize) -> &'a [u8] {
-        let encoded = self.encoded_path(text);
-        let (mut at, mut decoded) = (0, 0);
-        while decoded < matched && at < encoded.len() {
-            let byte = encoded[at];
-            at += if byte == b'%' { 3 } else { 1 };
-            decoded += 1;
-            if byte == b'/' {
-                at += encoded[at..].iter().take_while(|byte| **byte == b'/').count();
+        let mut rest = self.encoded_path(text);
+        for _ in 0..matched {
+            let Some((byte, behind)) = decode_first(rest) else { break };
+            rest = behind;
+            // Slashes were merged in what was matched.
+            while let (b'/', Some((b'/', behind))) = (byte, decode_first(rest)) {
+                rest = behind;
             }
         }
-        &encoded[at..]
+        rest
     }
 }
 
 impl Normal {
-    fn root() -> Self {
-        Self { decoded: b"/".to_vec(), encoded: b"/".to_vec() }
+    fn of(path: &[u8]) -> Self {
+        Self { decoded: path.to_vec(), encoded: path.to_vec() }
     }
 }
 
@@ -180,19 +184,25 @@ fn unhex(digits: &[u8]) -> Option<u8> {
 fn decode(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let Some((&byte, tail)) = rest.split_first() {
-        match tail.get(..2).filter(|_| byte == b'%').and_then(unhex) {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                decoded.push(byte);
-                rest = tail;
-            }
-        }
+    while let Some((byte, behind)) = decode_first(rest) {
+        decoded.push(byte);
+        rest = behind;
     }
     decoded
+}
+
+/// The first character of a path, decoded, and what stands behind it.
+fn decode_first(path: &[u8]) -> Option<(u8, &[u8])> {
+    let (&byte, tail) = path.split_first()?;
+    Some(match tail.get(..2).filter(|_| byte == b'%').and_then(unhex) {
+        Some(byte) => (byte, &tail[2..]),
+        None => (byte, tail),
+    })
+}
+
+/// Whether a path that was put together from parts leads anywhere else than it seems to (R31).
+pub fn leads_astray(path: &[u8]) -> bool {
+    has_dot_segment(&decode(path))
 }
 
 /// RFC 3986 §5.2.4, and like nginx a `..` that leads out of the root is refused, not ignored. With
@@ -375,8 +385,9 @@ mod tests {
             ("//api///x//y", 5, "x//y"),
             ("/api", 4, ""),
             ("/%C3%A4/z", 4, "z"),
+            ("/a%2F%2F/%2fb/secret", 5, "secret"),
         ] {
-            let target = Target::parse(text.as_bytes(), false, EncodedSlashes::Reject).unwrap();
+            let target = Target::parse(text.as_bytes(), false, EncodedSlashes::Pass).unwrap();
             assert_eq!(target.encoded_rest(text.as_bytes(), matched), rest.as_bytes(), "{text}");
         }
     }

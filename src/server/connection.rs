@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::config::ClientLimits;
 use crate::error::ProxyError;
-use crate::http1::head::{self, HeadLimits, Progress, RequestHead};
+use crate::http1::head::{self, HeadError, HeadLimits, Progress, RequestHead};
 use crate::proxy;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
@@ -42,20 +42,31 @@ async fn next(local: &Rc<Local>, client: &mut Client) -> Option<Arrival> {
         .or_else(|| client.accepted_under.default_server(&client.info.listener))
         .map(|server| server.limits.clone())?;
     drop(state);
-    let mut waiting = Waiting {
-        since: Instant::now(),
-        first_byte: (!client.peer.ahead.is_empty()).then(Instant::now),
-        scanned: 0,
-    };
-    poll_fn(|cx| waiting.poll(cx, local, client, &limits)).await
+    let mut waiting = Waiting::default();
+    let since = Instant::now();
+    poll_fn(|cx| waiting.poll(cx, local, client, &limits, since)).await
 }
 
+/// Empty lines before a request are skipped, RFC 9112 §2.2; a client that sends more of them than this
+/// means something else.
+const MAX_EMPTY_LINES: usize = 8;
+
 /// What is known while a head is waited for.
+#[derive(Default)]
 struct Waiting {
-    since: Instant,
+    /// When the first byte of the head came.
     first_byte: Option<Instant>,
+    empty_lines: usize,
     /// How much of what was read ahead was looked at for the end of the head.
     scanned: usize,
+}
+
+/// What a look at the bytes of a connection found.
+enum Found {
+    /// A head, and how many bytes it took.
+    Head(RequestHead, usize),
+    /// Not yet; so many bytes need not be kept.
+    Nothing(usize),
 }
 
 impl Waiting {
@@ -65,42 +76,64 @@ impl Waiting {
         local: &Local,
         client: &mut Client,
         limits: &ClientLimits,
+        since: Instant,
     ) -> Poll<Option<Arrival>> {
-        let size = HeadLimits { size: limits.head_size, fields: limits.max_headers };
         let mut buffers = local.buffers.borrow_mut();
         loop {
             if self.scanned < client.peer.ahead.len() {
-                match head::request(&client.peer.ahead, self.scanned, size) {
-                    Ok(Progress::Partial(scanned)) => self.scanned = scanned,
-                    Ok(Progress::Whole(head, end)) => {
+                match self.look(&client.peer.ahead, limits) {
+                    Ok(Found::Nothing(skipped)) => client.peer.consume(skipped),
+                    Ok(Found::Head(head, end)) => {
                         client.peer.consume(end);
                         return self.arrived(Ok(head));
                     }
-                    Err(error) => return self.arrived(Err(error.into())),
+                    Err(error) => return self.arrived(Err(error)),
                 }
             }
             match client.peer.stream.poll_read(cx, &mut buffers.input) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(count)) => {
-                    self.first_byte.get_or_insert_with(Instant::now);
+                Poll::Ready(Ok(count)) if client.peer.ahead.is_empty() => {
+                    // The usual case: a whole head in one piece, read without another copy.
                     let bytes = &buffers.input[..count];
-                    if client.peer.ahead.is_empty() {
-                        // The usual case: a whole head in one piece, read without another copy.
-                        match head::request(bytes, 0, size) {
-                            Ok(Progress::Whole(head, end)) => {
-                                client.peer.ahead.extend_from_slice(&bytes[end..]);
-                                return self.arrived(Ok(head));
-                            }
-                            Ok(Progress::Partial(scanned)) => self.scanned = scanned,
-                            Err(error) => return self.arrived(Err(error.into())),
+                    match self.look(bytes, limits) {
+                        Ok(Found::Nothing(skipped)) => client.peer.ahead.extend_from_slice(&bytes[skipped..]),
+                        Ok(Found::Head(head, end)) => {
+                            client.peer.ahead.extend_from_slice(&bytes[end..]);
+                            return self.arrived(Ok(head));
                         }
+                        Err(error) => return self.arrived(Err(error)),
                     }
-                    client.peer.ahead.extend_from_slice(bytes);
                 }
+                Poll::Ready(Ok(count)) => client.peer.ahead.extend_from_slice(&buffers.input[..count]),
             }
         }
-        self.poll_patience(cx, client, limits)
+        self.poll_patience(cx, client, limits, since)
+    }
+
+    /// Looks for a head in everything that is there of it.
+    fn look(&mut self, bytes: &[u8], limits: &ClientLimits) -> Result<Found, ProxyError> {
+        let skipped = match self.first_byte {
+            Some(_) => 0,
+            None => bytes.chunks(2).take_while(|pair| pair == b"\r\n").count() * 2,
+        };
+        self.empty_lines += skipped / 2;
+        if self.empty_lines > MAX_EMPTY_LINES {
+            return Err(ProxyError::Head(HeadError::Syntax));
+        }
+        let rest = &bytes[skipped..];
+        if rest.is_empty() || (self.first_byte.is_none() && rest == b"\r") {
+            return Ok(Found::Nothing(skipped));
+        }
+        self.first_byte.get_or_insert_with(Instant::now);
+        let size = HeadLimits { size: limits.head_size, fields: limits.max_headers };
+        match head::request(rest, self.scanned, size)? {
+            Progress::Whole(head, end) => Ok(Found::Head(head, skipped + end)),
+            Progress::Partial(scanned) => {
+                self.scanned = scanned;
+                Ok(Found::Nothing(skipped))
+            }
+        }
     }
 
     /// An idle connection is closed without a word; one that has begun a request is told.
@@ -109,6 +142,7 @@ impl Waiting {
         cx: &mut Context<'_>,
         client: &mut Client,
         limits: &ClientLimits,
+        since: Instant,
     ) -> Poll<Option<Arrival>> {
         let Some(first_byte) = self.first_byte else {
             if client.task.phase(cx) != Phase::Serving {
@@ -116,7 +150,7 @@ impl Waiting {
             }
             let patience =
                 if client.info.requests == 0 { limits.header_timeout } else { limits.keepalive_timeout };
-            return client.timer.poll(cx, self.since + patience).map(|()| None);
+            return client.timer.poll(cx, since + patience).map(|()| None);
         };
         if client.task.phase(cx) == Phase::Killed {
             return Poll::Ready(None);
@@ -128,6 +162,6 @@ impl Waiting {
     }
 
     fn arrived(&self, head: Result<RequestHead, ProxyError>) -> Poll<Option<Arrival>> {
-        Poll::Ready(Some(Arrival { head, started: self.first_byte.unwrap_or(self.since) }))
+        Poll::Ready(Some(Arrival { head, started: self.first_byte.unwrap_or_else(Instant::now) }))
     }
 }

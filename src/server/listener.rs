@@ -237,7 +237,7 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
         timer: Timer::new(),
         task: local.tasks.enter(),
         permit,
-        half_closed: false,
+        half_closed: None,
         accepted_under: Arc::clone(&state),
     };
     let local = Rc::clone(local);

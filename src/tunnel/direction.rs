@@ -1,5 +1,6 @@
 //! One direction of a tunnel: reads when the sink has taken everything, and not before.
 
+use std::io;
 use std::task::{Context, Poll};
 
 use crate::io::{Pending, Stream};
@@ -12,63 +13,73 @@ const TURNS: usize = 4;
 pub(super) struct Direction {
     /// What the sink has not taken; without memory of its own while there is nothing.
     pending: Pending,
-    /// Bytes so far.
-    pub(super) bytes: u64,
+    /// Bytes that were read to be passed on.
+    bytes: u64,
     flow: Flow,
 }
 
+/// ```text
+/// Open ──► Ending ──► Ended
+///   └────────┴─► Cut ──┘
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
     /// The source has ended; what is pending goes out, then the FIN.
     Ending,
-    /// The FIN is out.
+    /// The sink takes nothing more. What still comes is read and dropped, to see the source's end; the
+    /// other direction may have much to deliver yet.
+    Cut,
+    /// The FIN is out, or there is nobody to send it to.
     Ended,
-}
-
-/// The end at which something went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    Source,
-    Sink,
 }
 
 impl Direction {
     /// With bytes that wait to be sent already, of which `counted` are the tunnel's.
-    pub(super) fn new(pending: Pending, counted: u64, has_ended: bool) -> Self {
-        Self { pending, bytes: counted, flow: if has_ended { Flow::Ending } else { Flow::Open } }
+    pub(super) fn new(pending: Pending, counted: u64, source_has_ended: bool) -> Self {
+        Self { pending, bytes: counted, flow: if source_has_ended { Flow::Ending } else { Flow::Open } }
     }
 
-    /// Whether the FIN has been passed on.
+    /// Whether nothing is left to do.
     pub(super) fn has_ended(&self) -> bool {
         self.flow == Flow::Ended
     }
 
     /// Whether the source has sent its FIN.
     pub(super) fn source_has_ended(&self) -> bool {
-        self.flow != Flow::Open
+        matches!(self.flow, Flow::Ending | Flow::Ended)
+    }
+
+    /// Whether the sink has stopped taking bytes.
+    pub(super) fn is_cut(&self) -> bool {
+        self.flow == Flow::Cut
+    }
+
+    /// How many bytes the sink took.
+    pub(super) fn delivered(&self) -> u64 {
+        self.bytes.saturating_sub(self.pending.len() as u64)
     }
 
     /// Moves what can be moved now, through a buffer that is borrowed for the time of the call; says
     /// whether anything moved.
+    ///
+    /// # Errors
+    /// The source's connection is broken.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         buffer: &mut [u8],
-    ) -> Result<bool, Broken> {
+    ) -> io::Result<bool> {
         let mut moved = false;
         for _ in 0..TURNS {
-            if !self.pending.is_empty() {
-                match self.pending.poll_flush(cx, to) {
-                    Poll::Ready(result) => result.map_err(|_| Broken::Sink)?,
-                    Poll::Pending => return Ok(moved),
-                }
-                moved = true;
+            match self.poll_flush(cx, to) {
+                Poll::Ready(flushed) => moved |= flushed,
+                Poll::Pending => return Ok(moved),
             }
             match self.flow {
-                Flow::Open => {}
+                Flow::Open | Flow::Cut => {}
                 Flow::Ending => {
                     to.shutdown_write();
                     self.flow = Flow::Ended;
@@ -78,12 +89,16 @@ impl Direction {
             }
             match from.poll_read(cx, buffer) {
                 Poll::Pending => return Ok(moved),
-                Poll::Ready(Err(_)) => return Err(Broken::Source),
-                Poll::Ready(Ok(0)) => self.flow = Flow::Ending,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(0)) => {
+                    self.flow = if self.is_cut() { Flow::Ended } else { Flow::Ending };
+                }
+                Poll::Ready(Ok(_)) if self.is_cut() => {}
                 Poll::Ready(Ok(count)) => {
                     self.bytes += count as u64;
                     match self.pending.poll_send(cx, to, &buffer[..count]) {
-                        Poll::Ready(result) => result.map_err(|_| Broken::Sink)?,
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => self.cut(),
                         Poll::Pending => return Ok(true),
                     }
                 }
@@ -92,5 +107,29 @@ impl Direction {
         }
         cx.waker().wake_by_ref();
         Ok(moved)
+    }
+
+    /// Sends what waits; says whether there was anything.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<bool> {
+        if self.pending.is_empty() {
+            return Poll::Ready(false);
+        }
+        self.pending.poll_flush(cx, to).map(|sent| {
+            if sent.is_err() {
+                self.cut();
+            }
+            true
+        })
+    }
+
+    fn cut(&mut self) {
+        self.bytes = self.delivered();
+        self.pending = Pending::default();
+        self.flow = if self.source_has_ended() { Flow::Ended } else { Flow::Cut };
+    }
+
+    /// Whether bytes wait that the sink has not taken.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 }

@@ -11,7 +11,7 @@ pub use end::TunnelEnd;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use crate::server::tasks::{Phase, TaskGuard};
 use crate::shared::Local;
 use crate::timer::Timer;
 use crate::upstream::balance::Lease;
-use direction::{Broken, Direction};
+use direction::Direction;
 
 /// The two ends of a tunnel, and what is on its way to each of them already.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ pub struct Report {
     /// The setting that the idle timeout came from.
     pub idle_setting: &'static str,
 }
+
+/// How long a tunnel that is ended by us may take to deliver what it holds and to see its peers close.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// A tunnel.
 #[derive(Debug)]
@@ -128,18 +131,40 @@ impl Tunnel {
         let end = poll_fn(|cx| self.poll(cx)).await;
         match end {
             TunnelEnd::ClientClosed | TunnelEnd::UpstreamClosed => {}
-            // In good order as far as we are concerned: what was taken is delivered, then FIN.
-            TunnelEnd::Idle | TunnelEnd::Age | TunnelEnd::Drain | TunnelEnd::Linger | TunnelEnd::Killed => {
-                self.client.shutdown_write();
-                self.upstream.shutdown_write();
-            }
+            TunnelEnd::Idle | TunnelEnd::Age | TunnelEnd::Drain => self.close().await,
             // An abnormal end stays one: neither peer may take what it got for the whole.
-            TunnelEnd::ClientReset | TunnelEnd::UpstreamReset => {
+            TunnelEnd::ClientReset | TunnelEnd::UpstreamReset | TunnelEnd::Linger | TunnelEnd::Killed => {
                 self.client.reset();
                 self.upstream.reset();
             }
         }
         self.tell(end);
+    }
+
+    /// Ends both connections in good order as far as we are concerned: what was taken is delivered, then
+    /// comes the FIN, and what the peers still send meanwhile is read, because a socket that is closed with
+    /// unread bytes resets its connection. A peer that does not take what is pending in time is reset.
+    async fn close(&mut self) {
+        let deadline = Instant::now() + self.limits.linger.min(CLOSING);
+        let mut told = (false, false);
+        poll_fn(|cx| {
+            let mut buffers = self.local.buffers.borrow_mut();
+            let killed = self.task.phase(cx) == Phase::Killed;
+            let (to_client, to_upstream) = (&mut self.to_client, &mut self.to_upstream);
+            let client = say_goodbye(cx, to_client, &mut self.client, &mut told.0, &mut buffers.input);
+            let upstream = say_goodbye(cx, to_upstream, &mut self.upstream, &mut told.1, &mut buffers.input);
+            if killed || (client.is_ready() && upstream.is_ready()) {
+                return Poll::Ready(());
+            }
+            self.timer.poll(cx, deadline)
+        })
+        .await;
+        if self.to_client.has_pending() {
+            self.client.reset();
+        }
+        if self.to_upstream.has_pending() {
+            self.upstream.reset();
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
@@ -151,11 +176,10 @@ impl Tunnel {
         let moved = {
             let buffer = &mut self.local.buffers.borrow_mut().input;
             let up = self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, buffer);
-            let up = up.map_err(|broken| self.broken(broken == Broken::Source));
             let down = self.to_client.poll(cx, &mut self.upstream, &mut self.client, buffer);
-            let down = down.map_err(|broken| self.broken(broken == Broken::Sink));
             match (up, down) {
-                (Err(end), _) | (_, Err(end)) => return Poll::Ready(end),
+                (Err(_), _) => return Poll::Ready(TunnelEnd::ClientReset),
+                (_, Err(_)) => return Poll::Ready(TunnelEnd::UpstreamReset),
                 (Ok(up), Ok(down)) => up || down,
             }
         };
@@ -176,21 +200,11 @@ impl Tunnel {
 
     fn note_first_end(&mut self) {
         if self.first_end.is_none() {
-            if self.to_upstream.source_has_ended() {
+            if self.to_upstream.source_has_ended() || self.to_client.is_cut() {
                 self.first_end = Some((TunnelEnd::ClientClosed, self.last));
-            } else if self.to_client.source_has_ended() {
+            } else if self.to_client.source_has_ended() || self.to_upstream.is_cut() {
                 self.first_end = Some((TunnelEnd::UpstreamClosed, self.last));
             }
-        }
-    }
-
-    /// A side whose FIN was seen has closed; that it takes nothing more is no new event.
-    fn broken(&self, at_client: bool) -> TunnelEnd {
-        match (at_client, self.to_upstream.source_has_ended(), self.to_client.source_has_ended()) {
-            (true, true, _) => TunnelEnd::ClientClosed,
-            (true, false, _) => TunnelEnd::ClientReset,
-            (false, _, true) => TunnelEnd::UpstreamClosed,
-            (false, _, false) => TunnelEnd::UpstreamReset,
         }
     }
 
@@ -218,9 +232,9 @@ impl Tunnel {
         let late = Late {
             duration: report.started.elapsed(),
             head_received: report.head_received,
-            received: self.to_upstream.bytes,
-            sent: report.head_sent + self.to_client.bytes,
-            body_sent: self.to_client.bytes,
+            received: self.to_upstream.delivered(),
+            sent: report.head_sent + self.to_client.delivered(),
+            body_sent: self.to_client.delivered(),
             tunnel: Some(TunnelLine { id: report.id.to_string(), end: Some(cause) }),
         };
         if let Some(line) = &report.line {
@@ -231,6 +245,23 @@ impl Tunnel {
             None => tracing::debug!(tunnel = report.id, cause, "a tunnel ended"),
         }
     }
+}
+
+/// Delivers what is pending, sends the FIN, and reads on; `Ready` when the peer has closed, too.
+fn say_goodbye(
+    cx: &mut Context<'_>,
+    direction: &mut Direction,
+    stream: &mut Stream,
+    told: &mut bool,
+    buffer: &mut [u8],
+) -> Poll<()> {
+    ready!(direction.poll_flush(cx, stream));
+    if !*told {
+        stream.shutdown_write();
+        *told = true;
+    }
+    while ready!(stream.poll_read(cx, buffer)).is_ok_and(|count| count > 0) {}
+    Poll::Ready(())
 }
 
 impl Drop for Tunnel {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
@@ -9,25 +10,28 @@ use crate::config::{UpstreamAddress, UpstreamServer};
 use crate::io::Stream;
 use crate::upstream::resolve::Resolver;
 
-/// Connects to the first address of the server that takes the connection. It takes as long as it takes:
-/// `proxy_connect_timeout` is the caller's.
+/// Connects to the first address of the server that takes the connection. The caller stops waiting after
+/// `timeout`; of several addresses each gets an equal part of it, so that a silent one does not hide the
+/// next.
 ///
 /// # Errors
 /// No address takes it, or the name has none. Nothing was sent, so another server can be tried.
-pub async fn connect(server: &UpstreamServer, resolver: &Resolver) -> io::Result<Stream> {
+pub async fn connect(server: &UpstreamServer, resolver: &Resolver, timeout: Duration) -> io::Result<Stream> {
     match &server.address {
         UpstreamAddress::Ip(address) => tcp(*address).await,
         UpstreamAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
         UpstreamAddress::Name { host, port } => {
+            let addresses = resolver.lookup(host, *port).await?;
+            let share = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
             let mut last = io::Error::from(io::ErrorKind::NotFound);
             // An app on `localhost` may listen on ::1 or on 127.0.0.1 alone: all addresses are tried.
-            for address in resolver.lookup(host, *port).await? {
-                match tcp(address).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
+            for address in addresses {
+                match tokio::time::timeout(share, tcp(address)).await {
+                    Ok(Ok(stream)) => return Ok(stream),
+                    Ok(Err(error)) => last = error,
+                    Err(_) => last = io::ErrorKind::TimedOut.into(),
                 }
             }
-            resolver.doubt(host, *port);
             Err(last)
         }
     }

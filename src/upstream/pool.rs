@@ -1,7 +1,6 @@
 //! Keeps idle connections to upstream servers for the next request of the same worker.
 
 use std::collections::HashMap;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,12 +24,13 @@ struct Idle {
 }
 
 impl Pool {
-    /// The connection that was put in last and is still good.
+    /// The connection that was put in last and is still good. Bytes that nobody asked for would be taken
+    /// for the answer to the next request (R26).
     pub fn take(&mut self, address: &UpstreamAddress) -> Option<Stream> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
-        while let Some(mut connection) = idle.pop() {
-            if connection.until > now && connection.is_quiet() {
+        while let Some(connection) = idle.pop() {
+            if connection.until > now && connection.stream.is_quiet() {
                 return Some(connection.stream);
             }
         }
@@ -66,7 +66,7 @@ impl Pool {
     pub fn sweep(&mut self) -> bool {
         let now = Instant::now();
         self.idle.retain(|_, idle| {
-            idle.retain_mut(|connection| connection.until > now && connection.is_quiet());
+            idle.retain(|connection| connection.until > now && connection.stream.is_quiet());
             !idle.is_empty()
         });
         !self.idle.is_empty()
@@ -75,16 +75,6 @@ impl Pool {
     /// Closes everything.
     pub fn clear(&mut self) {
         self.idle.clear();
-    }
-}
-
-impl Idle {
-    /// Whether the upstream has neither closed the connection nor sent anything. Bytes that nobody
-    /// asked for would be taken for the answer to the next request (R26).
-    fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
-        let mut cx = Context::from_waker(Waker::noop());
-        matches!(self.stream.poll_read(&mut cx, &mut byte), Poll::Pending)
     }
 }
 

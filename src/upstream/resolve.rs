@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::UpstreamAddress;
+
 /// How long an answer of the system's resolver, which tells no TTL, is taken to be good: a container
 /// that comes back under another address is found within this time.
 const GOOD_FOR: Duration = Duration::from_secs(10);
@@ -49,9 +51,11 @@ impl Resolver {
         }
     }
 
-    /// Called after a failed connect: the next lookup asks the system again.
-    pub fn doubt(&self, host: &str, port: u16) {
-        if let Some(answer) = self.answers().get_mut(&(host.to_owned(), port)) {
+    /// Called after a failed connect: the next lookup of the name, if it is one, asks the system again.
+    pub fn doubt(&self, address: &UpstreamAddress) {
+        if let UpstreamAddress::Name { host, port } = address
+            && let Some(answer) = self.answers().get_mut(&(host.clone(), *port))
+        {
             answer.until = Instant::now();
         }
     }

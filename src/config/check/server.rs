@@ -13,6 +13,7 @@ use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file::{self, ForServers, OffOr, OneOrMany, Size, Value};
 use crate::config::{ClientLimits, EncodedSlashes, Server};
+use crate::http1::head::MAX_FIELDS;
 use crate::routing::location::{Locations, PathMatcher};
 
 /// What is written at one level of the file; `None` is inherited.
@@ -67,7 +68,7 @@ impl Check<'_> {
             keepalive_timeout: plain(&written.keepalive_timeout),
             keepalive_requests: plain(&written.keepalive_requests),
             head_size: self.head_size(&written.client_max_head_size),
-            max_headers: self.count(&written.max_headers, "max_headers", 1..=10_000),
+            max_headers: self.count(&written.max_headers, "max_headers", 1..=MAX_FIELDS as u64),
             underscores_in_headers: plain(&written.underscores_in_headers),
             encoded_slashes: self.encoded_slashes(&written.encoded_slashes),
         }
