@@ -57,6 +57,15 @@ impl Stream {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether the connection is broken, which is seen without reading what is still unread.
+    pub fn is_broken(&self) -> bool {
+        let error = match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        };
+        !matches!(error, Ok(None))
+    }
+
     /// Makes the end of the connection an abnormal one: RST instead of FIN, once it is dropped. The
     /// peer must not take what it got so far for the whole.
     pub fn reset(&mut self) {

@@ -16,7 +16,7 @@ use crate::request::Request;
 use crate::routing::values::TunnelLine;
 use crate::shared::Local;
 use crate::tunnel::{Ends, Limits, Report, Tunnel};
-use crate::websocket::Handshake;
+use crate::websocket::{Handshake, HandshakeError};
 
 /// What a request wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +69,11 @@ impl Intent {
         if !rules.websocket {
             return Err(ProxyError::WebSocketRefused);
         }
+        // A field that Connection names goes no further (R12), and without these there is no handshake.
+        let takes_away = |option: &[u8]| Known::of(option).websocket_spelling().is_some();
+        if list::members(fields.values(Known::Connection)).any(takes_away) {
+            return Err(ProxyError::Handshake(HandshakeError::Key));
+        }
         let handshake = Handshake::of(fields).map_err(ProxyError::Handshake)?;
         Ok(Self::Upgrade(Upgrade { protocol: protocol.to_vec(), handshake: Some(handshake) }))
     }
@@ -77,6 +82,11 @@ impl Intent {
 impl Upgrade {
     /// Whether a 101 answers this very request (R2).
     fn verify(&self, head: &ResponseHead) -> Result<(), ProxyError> {
+        let announces_body = head.fields.values(Known::TransferEncoding).next().is_some()
+            || head.fields.values(Known::ContentLength).any(|length| length != b"0");
+        if head.version != Version::Http11 || announces_body {
+            return Err(ProxyError::Switch("it is not one of HTTP/1.1, or announces a body"));
+        }
         if !list::contains(head.fields.values(Known::Connection), "upgrade") {
             return Err(ProxyError::Switch("it has no `Connection: upgrade`"));
         }

@@ -467,3 +467,20 @@ fn a_response_without_a_date_gets_one_and_with_one_keeps_it() {
         assert!(dates[0].ends_with(" GMT") && expected.is_none_or(|expected| dates[0] == expected), "{head}");
     }
 }
+
+#[test]
+fn what_a_client_sent_before_its_fin_is_answered() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let mut client = hopgate.connect();
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.finish();
+    let mut server = upstream.accept();
+    server.expect_head("GET /1 HTTP/1.1", &[]);
+    server.respond("one");
+    assert_eq!(client.expect_status(200).text(), "one");
+    server.expect_head("GET /2 HTTP/1.1", &[]);
+    server.respond("two");
+    assert_eq!(client.expect_status(200).text(), "two");
+    client.expect_eof();
+}

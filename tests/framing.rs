@@ -307,6 +307,11 @@ fn methods_and_expectations_that_are_not_for_a_gateway_are_refused() {
         ),
         ("TRACE", "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         ("an unknown expectation", "GET / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", 417),
+        (
+            "an unknown expectation behind a known one",
+            "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nExpect: 200-ok\r\n\r\n",
+            417,
+        ),
     ];
     for (name, request, status) in rows {
         println!("row: {name}");

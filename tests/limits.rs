@@ -461,3 +461,43 @@ fn the_client_s_time_to_send_does_not_run_while_the_upstream_takes_nothing() {
     server.respond("all of it");
     assert_eq!(client.expect_status(200).text(), "all of it");
 }
+
+#[test]
+fn a_few_empty_lines_before_a_request_are_skipped_and_many_are_refused() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let mut client = hopgate.connect();
+    client.send("\r\n\r\n\r");
+    client.send("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    upstream.accept().respond("");
+    client.expect_status(200);
+
+    let mut client = hopgate.connect();
+    client.send("\r\n".repeat(20));
+    client.expect_status(400);
+    client.expect_closed();
+}
+
+#[test]
+fn an_empty_line_behind_a_request_does_not_begin_the_next_one() {
+    let upstream = Upstream::listen();
+    let hopgate =
+        Hopgate::with_server(&upstream, "keepalive_timeout = \"300ms\"\nclient_header_timeout = \"5m\"");
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n\r\n");
+    upstream.accept().respond("");
+    client.expect_status(200);
+    // Without a word: it is idle.
+    client.expect_eof();
+}
+
+#[test]
+fn a_client_that_waits_for_a_100_is_not_blamed_for_a_silent_upstream() {
+    let upstream = Upstream::listen();
+    let times = "client_body_timeout = \"200ms\"\nproxy_read_timeout = \"400ms\"";
+    let hopgate = Hopgate::with_location(&upstream, times);
+    let mut client = hopgate.connect();
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    let _server = upstream.accept();
+    client.expect_status(504);
+}

@@ -235,3 +235,53 @@ fn every_listen_address_serves_ipv6_too() {
         assert_eq!(client.expect_status(200).text(), "six");
     }
 }
+
+#[test]
+fn r31_a_path_that_a_rewrite_leads_out_of_its_part_is_refused() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::start(&format!(
+        r#"
+        workers = 1
+        [[server]]
+        listen = "127.0.0.1:0"
+        [[server.location]]
+        path = "/api"
+        proxy_pass = "http://{0}/public/"
+        [[server.location]]
+        path = "/one"
+        proxy_pass = "http://{0}/two?x=1"
+        "#,
+        upstream.addr()
+    ));
+    for path in ["/api../admin", "/api%2e%2e/admin", "/api..", "/api./x", "/api%2E/x"] {
+        println!("row: {path}");
+        let mut client = hopgate.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.expect_status(400);
+    }
+    upstream.expect_no_connection(&hopgate);
+    for (path, sent) in [
+        ("/api/x", "/public//x"),
+        ("/apix", "/public/x"),
+        ("/api.x", "/public/.x"),
+        ("/one/b?c=2", "/two/b?x=1&c=2"),
+        ("/one", "/two?x=1"),
+    ] {
+        println!("row: {path}");
+        let mut client = hopgate.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+        let mut server = upstream.accept();
+        server.expect_head(&format!("GET {sent} HTTP/1.1"), &[]);
+        server.respond_and_close("");
+        client.expect_status(200);
+    }
+}
+
+#[test]
+fn options_of_an_absolute_target_without_a_path_is_about_the_whole_server() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let mut client = hopgate.connect();
+    client.send("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n");
+    upstream.accept().expect_head("OPTIONS * HTTP/1.1", &["Host: a"]);
+}

@@ -361,3 +361,18 @@ fn bytes_behind_the_heads_are_counted_too() {
     let line = expect_end(&hopgate, "client_closed");
     assert!(line.contains(" sent=7 received=5 "), "{line}");
 }
+
+#[test]
+fn a_drain_delivers_what_it_has_taken() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::with_top(&upstream, r#"shutdown_timeout = "1s""#);
+    let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
+    let sent = server.send_until_stalled(&mut Noise::seeded(8));
+    hopgate.signal("TERM");
+    hopgate.wait_for_log("draining");
+    let (received, _) = client.read_to_end();
+    assert!(received.len() <= sent);
+    assert_same_bytes("a beginning", &Noise::seeded(8).take(received.len()), &received);
+    let line = expect_end(&hopgate, "drain");
+    assert!(line.contains(&format!(" sent={} ", received.len())), "{} bytes came: {line}", received.len());
+}

@@ -431,3 +431,60 @@ fn a_tunnel_runs_over_unix_sockets_too() {
     server.finish();
     client.expect_eof();
 }
+
+#[test]
+fn r4_bytes_behind_an_upgrade_that_hopgate_itself_refuses_are_no_request() {
+    let upstream = Upstream::refusing();
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (location, status) in [("websocket = false", 403), ("", 502)] {
+        println!("row: {location}");
+        let hopgate = Hopgate::with_location(&upstream, location);
+        let mut client = hopgate.connect();
+        client.send(handshake("/ws") + smuggled);
+        client.expect_status(status);
+        client.expect_closed();
+    }
+}
+
+#[test]
+fn a_handshake_whose_fields_connection_takes_away_is_refused() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let mut client = hopgate.connect();
+    client.send(handshake_with("Connection: Upgrade, sec-websocket-KEY\r\nUpgrade: websocket"));
+    client.expect_status(400);
+    upstream.expect_no_connection(&hopgate);
+}
+
+#[test]
+fn r2_a_101_of_http_1_0_or_with_a_body_is_a_502() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let rows = [
+        switching().replace("HTTP/1.1 101", "HTTP/1.0 101"),
+        switching().replace("Upgrade: websocket", "Upgrade: websocket\r\nContent-Length: 5"),
+        switching().replace("Upgrade: websocket", "Upgrade: websocket\r\nTransfer-Encoding: chunked"),
+    ];
+    for answer in rows {
+        println!("row: {answer:?}");
+        let mut client = hopgate.connect();
+        client.send(handshake("/ws"));
+        let mut server = upstream.accept();
+        server.head();
+        server.send(&answer);
+        client.expect_status(502);
+        server.expect_closed();
+    }
+}
+
+#[test]
+fn a_426_of_the_upstream_still_says_what_to_upgrade_to() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut server = upstream.accept();
+    server.head();
+    server.send("HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n");
+    client.expect_head("HTTP/1.1 426 Upgrade Required", &["Upgrade: websocket", "Connection: Upgrade"]);
+}

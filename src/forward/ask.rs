@@ -178,7 +178,7 @@ impl Asking<'_> {
         let mut connecting = std::pin::pin!(connecting);
         poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(ProxyError::Connect));
+                return Poll::Ready(result.map_err(connect_error));
             }
             if client.task.phase(cx) == Phase::Killed {
                 return Poll::Ready(Err(ProxyError::Stopping));
@@ -187,6 +187,15 @@ impl Asking<'_> {
             client.timer.poll(cx, deadline).map(|()| Err(ProxyError::ConnectTimeout))
         })
         .await
+    }
+}
+
+/// Without a descriptor left, nothing can be said of the upstream.
+fn connect_error(error: io::Error) -> ProxyError {
+    let (process, system) = (rustix::io::Errno::MFILE, rustix::io::Errno::NFILE);
+    match rustix::io::Errno::from_io_error(&error) {
+        Some(errno) if errno == process || errno == system => ProxyError::TooManyConnections("ulimit -n"),
+        _ => ProxyError::Connect(error),
     }
 }
 

@@ -212,6 +212,12 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming
     if framing == ResponseFraming::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
+    // RFC 9110 §15.5.22: a 426 says what it wants the client to upgrade to; a field for this hop, too.
+    let wanted = head.fields.values(Known::Upgrade).next().filter(|_| head.status == 426);
+    if let Some(protocols) = wanted {
+        raw_line(out, b"Upgrade", protocols);
+        raw_line(out, b"Connection", b"Upgrade");
+    }
     out.extend_from_slice(connection.line());
     out.extend_from_slice(b"\r\n");
 }

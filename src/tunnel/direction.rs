@@ -133,3 +133,41 @@ impl Direction {
         !self.pending.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_sink_that_takes_nothing_more_is_no_end_before_the_source_has_ended() {
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let (upstream, theirs) = UnixStream::pair().unwrap();
+        let (mut from, mut to) = (Stream::Unix(ours), Stream::Unix(theirs));
+        let mut direction = Direction::new(Pending::default(), 0, false);
+        let mut buffer = vec![0; 64];
+        drop(upstream);
+
+        client.write_all(b"lost").await.unwrap();
+        poll_fn(|cx| match direction.poll(cx, &mut from, &mut to, &mut buffer) {
+            Ok(_) if direction.is_cut() => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
+            Err(error) => panic!("{error}"),
+        })
+        .await;
+        assert!(!direction.has_ended());
+        assert_eq!(direction.delivered(), 0);
+
+        client.write_all(b"lost, too").await.unwrap();
+        drop(client);
+        poll_fn(|cx| match direction.poll(cx, &mut from, &mut to, &mut buffer) {
+            Ok(_) if direction.has_ended() => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
+            Err(error) => panic!("{error}"),
+        })
+        .await;
+        assert_eq!(direction.delivered(), 0);
+    }
+}

@@ -71,6 +71,16 @@ pub struct Report {
     pub idle_setting: &'static str,
 }
 
+/// A direction that waits for its sink does not read, and so does not see a reset behind what is unread: when
+/// nothing has moved for this long, the system is asked.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
+/// What time will do to a tunnel.
+enum Due {
+    End(TunnelEnd),
+    Look,
+}
+
 /// How long a tunnel that is ended by us may take to deliver what it holds and to see its peers close.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -86,6 +96,8 @@ pub struct Tunnel {
     opened: Instant,
     /// When a byte last moved.
     last: Instant,
+    /// When it was last asked whether the connections of a stalled tunnel are whole.
+    looked: Instant,
     /// Which direction ended first, and when.
     first_end: Option<(TunnelEnd, Instant)>,
     /// When it is to end in a drain.
@@ -117,6 +129,7 @@ impl Tunnel {
             timer,
             opened: now,
             last: now,
+            looked: now,
             first_end: None,
             drain_at: None,
             report: Box::new(report),
@@ -192,9 +205,18 @@ impl Tunnel {
         {
             return Poll::Ready(end);
         }
-        match self.deadline() {
-            Some((deadline, end)) => self.timer.poll(cx, deadline).map(|()| end),
-            None => Poll::Pending,
+        loop {
+            match self.deadline() {
+                None => return Poll::Pending,
+                Some((deadline, due)) => match (ready!(self.timer.poll(cx, deadline)), due) {
+                    ((), Due::End(end)) => return Poll::Ready(end),
+                    ((), Due::Look) if self.client.is_broken() => return Poll::Ready(TunnelEnd::ClientReset),
+                    ((), Due::Look) if self.upstream.is_broken() => {
+                        return Poll::Ready(TunnelEnd::UpstreamReset);
+                    }
+                    ((), Due::Look) => self.looked = Instant::now(),
+                },
+            }
         }
     }
 
@@ -219,12 +241,15 @@ impl Tunnel {
     }
 
     /// The next thing that time will do to the tunnel.
-    fn deadline(&self) -> Option<(Instant, TunnelEnd)> {
-        let idle = self.limits.idle.map(|idle| (self.last + idle, TunnelEnd::Idle));
-        let age = self.limits.age.map(|age| (self.opened + age, TunnelEnd::Age));
-        let linger = self.first_end.map(|(_, since)| (since + self.limits.linger, TunnelEnd::Linger));
-        let drain = self.drain_at.map(|at| (at, TunnelEnd::Drain));
-        [idle, age, linger, drain].into_iter().flatten().min_by_key(|(at, _)| *at)
+    fn deadline(&self) -> Option<(Instant, Due)> {
+        let idle = self.limits.idle.map(|idle| (self.last + idle, Due::End(TunnelEnd::Idle)));
+        let age = self.limits.age.map(|age| (self.opened + age, Due::End(TunnelEnd::Age)));
+        let linger =
+            self.first_end.map(|(_, since)| (since + self.limits.linger, Due::End(TunnelEnd::Linger)));
+        let drain = self.drain_at.map(|at| (at, Due::End(TunnelEnd::Drain)));
+        let is_stalled = self.to_client.has_pending() || self.to_upstream.has_pending();
+        let look = is_stalled.then(|| (self.looked.max(self.last) + LOOK_AFTER, Due::Look));
+        [idle, age, linger, drain, look].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn tell(&self, end: TunnelEnd) {
