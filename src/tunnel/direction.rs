@@ -94,14 +94,14 @@ impl Direction {
                     self.flow = if self.is_cut() { Flow::Ended } else { Flow::Ending };
                 }
                 Poll::Ready(Ok(_)) if self.is_cut() => {}
-                Poll::Ready(Ok(count)) => {
-                    self.bytes += count as u64;
-                    match self.pending.poll_send(cx, to, &buffer[..count]) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => self.cut(),
-                        Poll::Pending => return Ok(true),
+                Poll::Ready(Ok(count)) => match self.pending.poll_send(cx, to, &buffer[..count]) {
+                    Poll::Ready(Ok(())) => self.bytes += count as u64,
+                    Poll::Ready(Err(_)) => self.cut(),
+                    Poll::Pending => {
+                        self.bytes += count as u64;
+                        return Ok(true);
                     }
-                }
+                },
             }
             moved = true;
         }
