@@ -181,6 +181,6 @@ fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Ans
         age: location.timeouts.tunnel_age,
     };
     let held = (client.task, client.permit, answered.lease, client.timer);
-    let tunnel = Tunnel::new(Rc::clone(local), ends, limits, report, held);
+    let tunnel = Box::new(Tunnel::new(Rc::clone(local), ends, limits, report, held));
     tokio::task::spawn_local(tunnel.run());
 }

@@ -82,7 +82,7 @@ enum Due {
 }
 
 /// How long a tunnel that is ended by us may take to deliver what it holds and to see its peers close.
-const CLOSING: Duration = Duration::from_secs(2);
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A tunnel.
 #[derive(Debug)]
@@ -139,8 +139,9 @@ impl Tunnel {
         }
     }
 
-    /// Runs to the end, closes both connections as the cause demands, and reports.
-    pub async fn run(mut self) {
+    /// Runs to the end, closes both connections as the cause demands, and reports. Boxed, because a future
+    /// keeps a place for what it was given beside the place where it uses it.
+    pub async fn run(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.poll(cx)).await;
         match end {
             TunnelEnd::ClientClosed | TunnelEnd::UpstreamClosed => {}
