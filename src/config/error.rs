@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::string::FromUtf8Error;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// The most mistakes that are shown; of more only the number is told.
-const SHOWN: usize = 100;
+const SHOWN: usize = 50;
 
 /// One mistake in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +157,11 @@ impl ConfigErrors {
         (!mistakes.is_empty()).then_some(Self { source: Source::Flags, mistakes })
     }
 
+    /// Whether they are mistakes of the command line, not of a file.
+    pub fn are_of_flags(&self) -> bool {
+        self.source == Source::Flags
+    }
+
     /// The mistakes in the order of the file; at least one.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
@@ -174,7 +179,7 @@ impl ConfigErrors {
             _ if !matches!(self.source, Source::File { .. }) => text.truncate(text.trim_end().len()),
             1 => text.push_str("1 mistake"),
             count @ ..=SHOWN => text.push_str(&format!("{count} mistakes")),
-            count => text.push_str(&format!("{count} mistakes, the first {SHOWN} are shown")),
+            count => text.push_str(&format!("… and {} more: {count} mistakes", count - SHOWN)),
         }
         text.push('\n');
         text
@@ -201,11 +206,24 @@ impl ConfigErrors {
     }
 
     fn render_one(&self, mistake: &Mistake, renderer: &Renderer) -> String {
+        if !matches!(self.source, Source::File { .. }) {
+            return self.render_bare(mistake, renderer);
+        }
         let mut group = Level::ERROR.primary_title(self.title(mistake)).elements(self.snippet(mistake));
         if let Some(help) = &mistake.help {
             group = group.element(Level::HELP.message(help));
         }
         renderer.render(&[group])
+    }
+
+    /// Where there is no line to be shown.
+    fn render_bare(&self, mistake: &Mistake, renderer: &Renderer) -> String {
+        let mut text = renderer.render(&[Group::with_title(Level::ERROR.primary_title(&mistake.message))]);
+        if let Some(help) = &mistake.help {
+            text.push('\n');
+            text.push_str(&renderer.render(&[Group::with_title(Level::HELP.secondary_title(help))]));
+        }
+        text
     }
 
     /// The lines from the first to the last place of a mistake.
@@ -260,11 +278,12 @@ fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |newline| newline + 1)
 }
 
-/// Both count from 1; a column is a character.
+/// Both count from 1; a column is a character, and no editor counts a byte order mark.
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at];
     let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    (line, before[line_start(text, at)..].chars().count() + 1)
+    let in_line = before[line_start(text, at)..].trim_start_matches('\u{feff}');
+    (line, in_line.chars().count() + 1)
 }
 
 #[cfg(test)]
@@ -300,6 +319,21 @@ mod tests {
         assert_eq!(all.mistakes().len(), 2);
         assert_eq!(all.summary(), "a.toml:1:1: first (and 1 more mistake)");
         assert!(all.to_string().ends_with("2 mistakes"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_column() {
+        let all = errors("\u{feff}a = 1\n", vec![Mistake::new(3..4, "here")]);
+        assert_eq!(all.summary(), "a.toml:1:1: here");
+    }
+
+    #[test]
+    fn of_very_many_mistakes_the_first_ones_are_shown() {
+        let text = "x\n".repeat(60_000);
+        let mistakes = (0..60_000).map(|line| Mistake::new(2 * line..2 * line + 1, "wrong")).collect();
+        let shown = errors(&text, mistakes).render(false);
+        assert_eq!(shown.matches("error: ").count(), 50);
+        assert!(shown.ends_with("\n\n… and 59950 more: 60000 mistakes\n"));
     }
 
     #[test]

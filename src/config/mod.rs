@@ -7,7 +7,10 @@ mod read;
 pub mod units;
 
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +30,8 @@ pub struct Config {
     /// How many workers, each with its own thread; `None` is one for each processor that the
     /// process may use.
     pub workers: Option<usize>,
-    /// How long a drain may take before what is left is ended. nginx: `worker_shutdown_timeout`.
+    /// How long requests may take to finish in a drain; tunnels are ended within the first third of it.
+    /// nginx: `worker_shutdown_timeout`.
     pub shutdown_timeout: Duration,
     /// The most client connections at a time, tunnels included, over all workers; `None`: no limit.
     pub max_connections: Option<usize>,
@@ -76,6 +80,8 @@ pub struct Server {
     pub limits: ClientLimits,
     /// Peers whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether those of peers on Unix-domain sockets are, too: `unix:` in `trusted_proxies`.
+    pub trusts_unix_peers: bool,
     /// What is done with `%2F` and `%5C` in a path (R30).
     pub encoded_slashes: EncodedSlashes,
     /// The access log of requests that no location answers.
@@ -135,7 +141,8 @@ pub struct Location {
 pub struct ProxyPass {
     /// A place in [`Config::upstreams`].
     pub upstream: usize,
-    /// The URI part: it replaces what the location's path matched. `None`: the target is passed through.
+    /// The URI part: it replaces what the location's path matched. `None`: the target is passed on, in
+    /// its normal form.
     pub uri: Option<String>,
     /// The host as written in `proxy_pass`, with its port if one is written: `$proxy_host`.
     pub host: String,
@@ -282,7 +289,7 @@ impl Config {
     /// The file cannot be read, or every mistake that is in it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
+        let bytes = read_bounded(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
         let text = String::from_utf8(bytes).map_err(|error| ConfigErrors::not_utf8(&name, &error))?;
         Self::parse(&name, &text)
     }
@@ -308,6 +315,27 @@ impl Config {
         let config = check::quick(listen, upstream_url, &mut mistakes);
         ConfigErrors::of_flags(mistakes).map_or(Ok(config), Err)
     }
+}
+
+/// What is to be done where TLS is wanted.
+const TLS_IN_FRONT: &str = "put something that ends TLS in front of hopgate, and name its address in \
+                            `trusted_proxies`: the app is told `X-Forwarded-Proto: http` otherwise";
+
+/// The most bytes of a file: far more than anybody writes, and little enough to be held.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// Reads a file or a pipe, such as `/dev/stdin`; a device might never end.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::other("it is a device, neither a file nor a pipe"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::other("it has more than 16 MiB, as no configuration has"));
+    }
+    Ok(bytes)
 }
 
 /// As it is written in `listen`.

@@ -27,6 +27,16 @@ impl Wrong {
     fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: Some(help.into()) }
     }
+
+    /// In words for a command line, where nothing stands in TOML's quotes.
+    pub fn unquoted(self) -> Self {
+        Self { help: self.help.map(|help| unquoted(&help)), ..self }
+    }
+}
+
+/// What is to be written, without the quotes around it.
+pub(super) fn unquoted(help: &str) -> String {
+    help.replace("`\"", "`").replace("\"`", "`")
 }
 
 impl fmt::Display for Wrong {
@@ -150,6 +160,9 @@ pub fn listen_address(text: &str) -> Result<ListenAddress, Wrong> {
             format!("leave `{scheme}://` out: `\"{rest}\"`"),
         ));
     }
+    if text.starts_with('/') {
+        return Err(Wrong::new(format!("`{text}` is a path"), format!("write `\"unix:{text}\"`")));
+    }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(ListenAddress::Tcp((Ipv4Addr::UNSPECIFIED, port(text, true)?).into()));
     }
@@ -181,6 +194,9 @@ pub fn upstream_address(text: &str) -> Result<UpstreamAddress, Wrong> {
             format!("`{text}` is a URL, here an address is needed"),
             format!("leave `{scheme}://` out: `\"{rest}\"`"),
         ));
+    }
+    if text.starts_with('/') {
+        return Err(Wrong::new(format!("`{text}` is a path"), format!("write `\"unix:{text}\"`")));
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
         let help = format!("write its host too: `\"127.0.0.1:{text}\"`");
@@ -222,8 +238,15 @@ pub fn named_or_ip(host: &str, port: u16) -> Result<UpstreamAddress, Wrong> {
 /// Splits `host:port` and `[v6]:port`; the port may be missing, the brackets stay.
 ///
 /// # Errors
-/// A port that is none, or an IPv6 address without brackets.
+/// A port that is none, or an IPv6 address without brackets or without one of them.
 pub fn host_and_port(text: &str, zero: bool) -> Result<(&str, Option<u16>), Wrong> {
+    if let Some(inner) = text.strip_prefix('[').filter(|inner| !inner.contains(']')) {
+        let split = inner.rsplit_once(':').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok());
+        let (host, port) = split.unwrap_or((inner, "8080"));
+        let right =
+            if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { "[::1]:8080".into() };
+        return Err(Wrong::new(format!("`{text}` has no closing bracket"), format!("write `\"{right}\"`")));
+    }
     let (host, tail) = match text.find(']') {
         Some(end) if text.starts_with('[') => text.split_at(end + 1),
         _ => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -379,6 +402,15 @@ mod tests {
             "",
         ] {
             assert!(listen_address(text).is_err(), "{text}");
+        }
+        for (text, help) in [
+            ("/tmp/x.sock", "write `\"unix:/tmp/x.sock\"`"),
+            ("[::1:80", "write `\"[::1]:80\"`"),
+            ("[::1", "write `\"[::1]:8080\"`"),
+            ("[x:80", "write `\"[::1]:8080\"`"),
+        ] {
+            assert_eq!(listen_address(text).unwrap_err().help.as_deref(), Some(help), "{text}");
+            assert_eq!(upstream_address(text).unwrap_err().help.as_deref(), Some(help), "{text}");
         }
         assert!(listen_address(&format!("unix:/{}", "a".repeat(107))).is_err());
     }

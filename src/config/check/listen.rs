@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde_spanned::Spanned;
 
 use super::Check;
+use crate::config::TLS_IN_FRONT;
 use crate::config::error::Mistake;
 use crate::config::file::{Listen, Server, TextOr};
 use crate::config::units::{self, Wrong};
@@ -16,6 +17,8 @@ use crate::routing::host::{ServerName, ServerNames};
 struct Shared {
     address: ListenAddress,
     servers: Vec<usize>,
+    /// Where it stands first.
+    span: Range<usize>,
     /// Where the default server says that it is one.
     default: Option<(usize, Range<usize>)>,
 }
@@ -24,15 +27,18 @@ struct Shared {
 type Name = (ServerName, Range<usize>);
 
 impl Check<'_> {
-    /// Every address once, with the servers on it.
-    pub(super) fn listeners(&mut self, servers: &[Spanned<Server>]) -> Vec<Listener> {
+    /// Every address once, with the servers on it; and where each one stands.
+    pub(super) fn listeners(&mut self, servers: &[Spanned<Server>]) -> (Vec<Listener>, Vec<Range<usize>>) {
         let mut shared = Vec::new();
         for (number, server) in servers.iter().enumerate() {
             self.addresses(number, server, &mut shared);
         }
         let names: Vec<Vec<Name>> = servers.iter().map(|server| self.names(server)).collect();
         let mut reported = HashSet::new();
-        shared.into_iter().map(|address| self.listener(address, &names, &mut reported)).collect()
+        let places = shared.iter().map(|address| address.span.clone()).collect();
+        let listeners =
+            shared.into_iter().map(|address| self.listener(address, &names, &mut reported)).collect();
+        (listeners, places)
     }
 
     fn addresses(&mut self, number: usize, server: &Spanned<Server>, shared: &mut Vec<Shared>) {
@@ -52,7 +58,12 @@ impl Check<'_> {
                 continue;
             }
             let place = shared.iter().position(|other| other.address == address).unwrap_or_else(|| {
-                shared.push(Shared { address: address.clone(), servers: Vec::new(), default: None });
+                shared.push(Shared {
+                    address: address.clone(),
+                    servers: Vec::new(),
+                    span: entry.span(),
+                    default: None,
+                });
                 shared.len() - 1
             });
             shared[place].servers.push(number);
@@ -173,10 +184,7 @@ fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String
             format!("`{parameter}` is not known in `listen`"),
             &format!("write `\"{address} default_server\"`"),
         ),
-        "ssl" => say(
-            "TLS is not supported yet".into(),
-            &format!("put hopgate behind something that ends TLS, and write `\"{address}\"`"),
-        ),
+        "ssl" => say("TLS is not supported yet".into(), &format!("{TLS_IN_FRONT}; write `\"{address}\"`")),
         "http2" | "quic" | "proxy_protocol" => {
             say(format!("`{name}` is not supported yet"), &format!("write `\"{address}\"`"))
         }
@@ -196,7 +204,12 @@ fn server_name(text: &str) -> Result<Vec<ServerName>, (String, Option<String>)> 
         let help = format!("write `server_name = [{}]`", names.join(", "));
         return Err((format!("`{text}` is more than one name"), Some(help)));
     }
-    if let Some(clean) = text.strip_suffix([';', '.']).filter(|clean| !clean.is_empty()) {
+    if text.bytes().all(|byte| matches!(byte, b'*' | b'.' | b';')) && !text.is_empty() {
+        let help = "leave `server_name` out, and this server answers for every host that no other one has";
+        return Err((format!("`{text}` is not a host name"), Some(help.to_owned())));
+    }
+    let clean = text.trim_end_matches([';', '.']);
+    if clean != text && ServerName::parse(clean).is_ok() {
         return Err((format!("`{text}` is not a host name"), Some(format!("write `\"{clean}\"`"))));
     }
     if !text.is_ascii() {

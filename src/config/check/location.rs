@@ -19,7 +19,7 @@ pub(super) fn matcher(text: &str) -> Result<PathMatcher, (String, String)> {
     };
     match text {
         _ if text.starts_with("^~") => {
-            let path = text[2..].trim_start();
+            let path = settled(text[2..].trim_start());
             let help = format!("without regular expressions it says the same as `\"{path}\"`: write that");
             return Err(("prefixes with `^~` are not supported yet in `path`".to_owned(), help));
         }
@@ -30,9 +30,35 @@ pub(super) fn matcher(text: &str) -> Result<PathMatcher, (String, String)> {
     let path = text.strip_prefix('=').map(str::trim_start);
     plain_path(path.unwrap_or(text)).map_err(|(message, right)| {
         let equals = if path.is_some() { "= " } else { "" };
-        (message, format!("write `\"{equals}{right}\"`"))
+        if let Some(prefix) = pattern_free(path.unwrap_or(text)).filter(|prefix| *prefix == right) {
+            return (message, format!("write `\"{prefix}\"`, which matches everything below it"));
+        }
+        (message, format!("write `\"{equals}{}\"`", settled(&right)))
     })?;
     Ok(path.map_or_else(|| PathMatcher::Prefix(text.to_owned()), |path| PathMatcher::Exact(path.to_owned())))
+}
+
+/// What can be written, so that nobody is led from one mistake to the next.
+fn settled(path: &str) -> String {
+    let mut path = path.to_owned();
+    // Each round takes at least one thing away, but for the `/` at the start.
+    for _ in 0..=path.len() + 1 {
+        match plain_path(&path) {
+            Ok(()) => break,
+            Err((_, right)) => path = right,
+        }
+    }
+    path
+}
+
+/// The part of a path before the pattern that other proxies would read in it: `/*`, `/{id}`, `/:id`.
+fn pattern_free(path: &str) -> Option<&str> {
+    let named = path
+        .match_indices("/:")
+        .find(|(at, _)| path[at + 2..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'));
+    let at = path.find(['*', '{']).into_iter().chain(named.map(|(at, _)| at + 1)).min()?;
+    let prefix = path[..at].rfind('/').map_or("/", |slash| &path[..=slash]);
+    (path.starts_with('/') && plain_path(prefix).is_ok()).then_some(prefix)
 }
 
 /// Paths are compared in their normal form, so another form would never be found.
@@ -41,6 +67,9 @@ fn plain_path(path: &str) -> Result<(), (String, String)> {
     if let Some(clean) = path.strip_suffix([';', '{', ' ']) {
         let clean = clean.trim_end_matches([';', '{', ' ']);
         return wrong(format!("the path ends with `{}`", &path[clean.len()..]), clean.to_owned());
+    }
+    if path.starts_with(char::is_whitespace) {
+        return wrong("the path begins with a blank".to_owned(), path.trim_start().to_owned());
     }
     if !path.starts_with('/') {
         return wrong(
@@ -53,8 +82,12 @@ fn plain_path(path: &str) -> Result<(), (String, String)> {
         return wrong(message.to_owned(), path[..at].to_owned());
     }
     if path.contains(|c: char| c.is_control() || c == '\\') {
-        let right = path.replace(|c: char| c.is_control() || c == '\\', "");
+        let right = path.replace('\\', "/").replace(char::is_control, "");
         return wrong("no request has such a character in its path".to_owned(), right);
+    }
+    if let Some(prefix) = pattern_free(path) {
+        let message = "patterns in `path` are not known: a path matches everything below it";
+        return wrong(message.to_owned(), prefix.to_owned());
     }
     if let Some(decoded) = percent_decoded(path) {
         let message = "paths are compared when they have been percent-decoded: this one would never be found";
@@ -144,6 +177,7 @@ mod tests {
         assert_eq!(matcher("/a b/ü"), Ok(PathMatcher::Prefix("/a b/ü".into())));
         assert_eq!(matcher("= /x"), Ok(PathMatcher::Exact("/x".into())));
         assert_eq!(matcher("=/x"), Ok(PathMatcher::Exact("/x".into())));
+        assert_eq!(matcher("/a:b/:1"), Ok(PathMatcher::Prefix("/a:b/:1".into())));
         assert_eq!(matcher("/100%"), Ok(PathMatcher::Prefix("/100%".into())));
         assert_eq!(matcher("/.well-known/..a/"), Ok(PathMatcher::Prefix("/.well-known/..a/".into())));
     }
@@ -161,6 +195,19 @@ mod tests {
             ("/a//b", "write `\"/a/b\"`"),
             ("/a/./b/../c/", "write `\"/a/c/\"`"),
             ("/a/..", "write `\"/\"`"),
+            (" /a", "write `\"/a\"`"),
+            ("/%2f", "write `\"/\"`"),
+            ("/%2e%2e/%2541;", "write `\"/A\"`"),
+            ("/a\\b", "write `\"/a/b\"`"),
+            ("a//b?c;", "write `\"/a/b\"`"),
+            ("/*", "write `\"/\"`, which matches everything below it"),
+            ("/a/*", "write `\"/a/\"`, which matches everything below it"),
+            ("= /a/*.js", "write `\"/a/\"`, which matches everything below it"),
+            ("/{id}", "write `\"/\"`, which matches everything below it"),
+            ("/a/{id}/b", "write `\"/a/\"`, which matches everything below it"),
+            ("/:id", "write `\"/\"`, which matches everything below it"),
+            ("/a/:id/b", "write `\"/a/\"`, which matches everything below it"),
+            ("^~ a/", "without regular expressions it says the same as `\"/a/\"`: write that"),
             ("^~ /a", "without regular expressions it says the same as `\"/a\"`: write that"),
         ] {
             assert_eq!(matcher(text).unwrap_err().1, help, "{text}");

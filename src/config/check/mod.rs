@@ -4,6 +4,7 @@ mod headers;
 mod listen;
 mod location;
 mod logs;
+mod loops;
 mod proxy_pass;
 mod server;
 mod settings;
@@ -18,7 +19,7 @@ use serde_spanned::Spanned;
 
 use super::error::{Mistake, MistakeKind};
 use super::file::{AutoOr, Listen, Location, OneOrMany, Server, Tables, TextOr, Top, Value};
-use super::{AccessLog, Config, ListenAddress};
+use super::{AccessLog, Config, ListenAddress, units};
 use logs::Formats;
 use upstream::Upstreams;
 
@@ -35,6 +36,7 @@ pub fn quick(listen: &[ListenAddress], url: &str, mistakes: &mut Vec<Mistake>) -
     let config = check.config(&file);
     for mistake in mistakes {
         let flag = if mistake.span.start == LISTEN { "--listen" } else { "--upstream" };
+        mistake.help = mistake.help.take().map(|help| units::unquoted(&help));
         mistake.message = format!("{flag}: {}", mistake.message.trim_start_matches("`proxy_pass`: "));
     }
     config
@@ -91,7 +93,8 @@ impl<'a> Check<'a> {
             self.no_server();
         }
         let servers = written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
-        let listeners = self.listeners(written);
+        let (listeners, places) = self.listeners(written);
+        self.refuse_loops(&listeners, &places);
         Config {
             workers,
             shutdown_timeout: plain(&file.shutdown_timeout).unwrap_or(Duration::from_secs(30)),
@@ -136,7 +139,7 @@ impl<'a> Check<'a> {
         }
         let (first, last) = range.into_inner();
         self.mistakes.push(match last {
-            MANY => Mistake::new(at.span(), format!("`{key}` must be at least {first}"))
+            MANY if number < first => Mistake::new(at.span(), format!("`{key}` must be at least {first}"))
                 .help(format!("leave `{key}` out for no limit")),
             _ => Mistake::new(at.span(), format!("`{key}` must be from {first} to {last}, not {number}")),
         });

@@ -40,7 +40,7 @@ impl Check<'_> {
         let (host, port) = match authority {
             Authority::Unix(address) => {
                 // nginx calls such an upstream so, too.
-                let upstream = self.upstreams.single(address);
+                let upstream = self.upstreams.single(address, written.span());
                 return Some(ProxyPass { upstream, uri, host: "localhost".to_owned(), port: 80 });
             }
             Authority::Host(host, port) => (host, port),
@@ -66,7 +66,7 @@ impl Check<'_> {
             return None;
         }
         match units::named_or_ip(host, port.unwrap_or(80)) {
-            Ok(address) => Some(self.upstreams.single(address)),
+            Ok(address) => Some(self.upstreams.single(address, written.span())),
             Err(Wrong { message, help }) => {
                 self.mistakes
                     .push(Mistake::new(written.span(), format!("`proxy_pass`: {message}")).maybe_help(help));
@@ -118,14 +118,20 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
             return refused("the scheme is `http` for WebSocket, too", format!("write `\"http://{rest}\"`"));
         }
         "https" | "wss" => {
-            let help = "an upstream must be spoken to in plain HTTP: `http://…`";
+            let help = "an upstream must be spoken to in plain HTTP, `http://…`; for `https://` towards clients, put \
+                        something that ends TLS in front of hopgate, and name its address in `trusted_proxies`";
             return refused("TLS to upstreams (`https`) is not supported yet", help.to_owned());
         }
-        other => {
+        other if strsim::damerau_levenshtein(other, "http") <= 1 => {
             return refused(
                 &format!("`{other}` is not a scheme that is known"),
                 format!("write `\"http://{rest}\"`"),
             );
+        }
+        other => {
+            let message = format!("upstreams are spoken to in HTTP, not in `{other}`");
+            let help = "write the address of an HTTP server: `\"http://127.0.0.1:3000\"`";
+            return refused(&message, help.to_owned());
         }
     }
     if let Some(socket) = rest.strip_prefix("unix:") {
@@ -155,6 +161,8 @@ fn without_scheme(text: &str) -> String {
         "write `\"http://127.0.0.1:3000\"`".to_owned()
     } else if digits {
         format!("write `\"http://{}:{text}\"`", Ipv4Addr::LOCALHOST)
+    } else if text.starts_with('/') {
+        format!("write `\"http://unix:{text}\"`")
     } else if let Some(rest) = text.strip_prefix("http:") {
         format!("write `\"http://{}\"`", rest.trim_start_matches('/'))
     } else {

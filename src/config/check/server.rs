@@ -19,7 +19,7 @@ use crate::routing::location::{Locations, PathMatcher};
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
 pub(super) struct ServerSettings {
-    trusted_proxies: Option<Vec<IpNet>>,
+    trusted_proxies: Option<Trusted>,
     header_timeout: Option<Duration>,
     keepalive_timeout: Option<Duration>,
     keepalive_requests: Option<OffOr<u64>>,
@@ -27,6 +27,13 @@ pub(super) struct ServerSettings {
     max_headers: Option<usize>,
     underscores_in_headers: Option<bool>,
     encoded_slashes: Option<EncodedSlashes>,
+}
+
+/// Peers whose forwarded fields are believed.
+#[derive(Clone, Default)]
+struct Trusted {
+    nets: Vec<IpNet>,
+    unix: bool,
 }
 
 impl ServerSettings {
@@ -87,12 +94,14 @@ impl Check<'_> {
             let checked = self.location(location, matcher, &settings);
             locations.extend(checked);
         }
+        let trusted = own.trusted_proxies.clone().unwrap_or_default();
         Server {
             name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
             paths: Locations::new(locations.iter().map(|location| &location.matcher)),
             locations,
             limits: own.limits(),
-            trusted_proxies: own.trusted_proxies.unwrap_or_default(),
+            trusted_proxies: trusted.nets,
+            trusts_unix_peers: trusted.unix,
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
             access_log: self.access_log(&settings),
         }
@@ -136,23 +145,27 @@ impl Check<'_> {
         Some(matcher)
     }
 
-    fn trusted_proxies(&mut self, written: &Value<OneOrMany<String>>) -> Option<Vec<IpNet>> {
+    fn trusted_proxies(&mut self, written: &Value<OneOrMany<String>>) -> Option<Trusted> {
         let entries = &written.given()?.get_ref().0;
-        let mut nets = Vec::with_capacity(entries.len());
+        let mut trusted = Trusted::default();
         for entry in entries {
             let text = entry.get_ref();
+            if text == "unix:" {
+                trusted.unix = true;
+                continue;
+            }
             match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
-                Ok(net) => nets.push(net.trunc()),
+                Ok(net) => trusted.nets.push(net.trunc()),
                 Err(_) => self.mistakes.push(
                     Mistake::new(
                         entry.span(),
                         format!("`{text}` is neither an address nor a range of addresses"),
                     )
-                    .help("write `\"10.0.0.1\"`, `\"10.0.0.0/8\"`, `\"::1\"` or `\"fd00::/8\"`"),
+                    .help(trusted_help(text)),
                 ),
             }
         }
-        Some(nets)
+        Some(trusted)
     }
 
     fn encoded_slashes(&mut self, written: &Value<String>) -> Option<EncodedSlashes> {
@@ -168,5 +181,12 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+fn trusted_help(text: &str) -> &'static str {
+    match text.starts_with("unix") {
+        true => "write `\"unix:\"`, which stands for all peers on Unix-domain sockets",
+        false => "write `\"10.0.0.1\"`, `\"10.0.0.0/8\"`, `\"::1\"`, `\"fd00::/8\"` or `\"unix:\"`",
     }
 }

@@ -1,5 +1,6 @@
 //! Groups of upstream servers: those with a name, and one for each other address.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_spanned::Spanned;
@@ -16,6 +17,8 @@ pub(super) struct Upstreams {
     all: Vec<Upstream>,
     named: usize,
     lone_names: bool,
+    /// Every address of a server, as often as it is written, and where.
+    places: Vec<(UpstreamAddress, Range<usize>)>,
 }
 
 impl Upstreams {
@@ -23,6 +26,7 @@ impl Upstreams {
     pub(super) fn of(written: &Value<Named<file::Upstream>>, mistakes: &mut Vec<Mistake>) -> Self {
         let groups = written.given().map(|groups| groups.get_ref().0.as_slice()).unwrap_or_default();
         let mut all: Vec<Upstream> = Vec::with_capacity(groups.len());
+        let mut places = Vec::new();
         for (name, group) in groups {
             if let Some(first) = all.iter().position(|other| other.name.eq_ignore_ascii_case(name.get_ref()))
             {
@@ -31,9 +35,9 @@ impl Upstreams {
                 let mistake = Mistake::new(name.span(), message).also(groups[first].0.span(), "first here");
                 mistakes.push(mistake.label("again").help("give one of them another name"));
             }
-            all.push(upstream(name, group, mistakes));
+            all.push(upstream(name, group, mistakes, &mut places));
         }
-        Self { named: all.len(), all, lone_names: false }
+        Self { named: all.len(), all, lone_names: false, places }
     }
 
     /// From here on a host name without a dot and a port needs no explanation: there is no file, so
@@ -59,7 +63,8 @@ impl Upstreams {
 
     /// The group of a single address: locations with the same address share it, and so its
     /// connections.
-    pub(super) fn single(&mut self, address: UpstreamAddress) -> usize {
+    pub(super) fn single(&mut self, address: UpstreamAddress, span: Range<usize>) -> usize {
+        self.places.push((address.clone(), span));
         let alone = |group: &Upstream| group.servers.len() == 1 && group.servers[0].address == address;
         if let Some(known) = self.all[self.named..].iter().position(alone) {
             return self.named + known;
@@ -72,6 +77,11 @@ impl Upstreams {
             keepalive_timeout: KEEPALIVE_TIMEOUT,
         });
         self.all.len() - 1
+    }
+
+    /// Every address of a server, as often as it is written, and where.
+    pub(super) fn places(&self) -> &[(UpstreamAddress, Range<usize>)] {
+        &self.places
     }
 
     /// All of them.
@@ -87,6 +97,7 @@ fn upstream(
     name: &Spanned<String>,
     group: &Spanned<file::Upstream>,
     mistakes: &mut Vec<Mistake>,
+    places: &mut Vec<(UpstreamAddress, Range<usize>)>,
 ) -> Upstream {
     let file = group.get_ref();
     let text = name.get_ref();
@@ -106,9 +117,15 @@ fn upstream(
         );
     }
     let least_conn = file.least_conn.given().is_some_and(|value| *value.get_ref());
+    let mut servers = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let Some(server) = server(entry, mistakes) else { continue };
+        places.push((server.address.clone(), entry.span()));
+        servers.push(server);
+    }
     Upstream {
         name: text.clone(),
-        servers: entries.iter().filter_map(|entry| server(entry, mistakes)).collect(),
+        servers,
         balance: if least_conn { Balance::LeastConn } else { Balance::RoundRobin },
         keepalive: keepalive(&file.keepalive, mistakes),
         keepalive_timeout: keepalive_timeout(&file.keepalive_timeout, mistakes),

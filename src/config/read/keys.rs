@@ -29,7 +29,7 @@ impl Reader {
             return None;
         }
         if let Some(known) = nginx::word(name) {
-            self.mistakes.push(known.mistake(key.span(), name));
+            self.mistakes.push(known.mistake(key.span(), name, value.get_ref()));
             return None;
         }
         if let Some(meant) = nearest(name, &level.keys()) {

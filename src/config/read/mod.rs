@@ -1,6 +1,7 @@
 //! Reads a text into the structs of `file`, and says everything in it that is not of their form.
 
 mod keys;
+mod language;
 mod nginx;
 mod section;
 mod syntax;
@@ -17,6 +18,11 @@ pub use section::{Section, Table};
 /// Reads the text of a file. What can be read is returned even if other things cannot.
 pub fn document(text: &str) -> (Top, Vec<Mistake>) {
     let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty()
+        && let Some(mistake) = language::mistake(text)
+    {
+        return (Top::default(), vec![mistake]);
+    }
     let mut reader = Reader { mistakes: syntax::mistakes(text, document.get_ref(), &errors) };
     let top = reader.section(document.get_ref());
     (top, reader.mistakes)

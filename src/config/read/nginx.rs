@@ -2,13 +2,19 @@
 
 use std::ops::Range;
 
+use toml::de::DeValue;
+
+use crate::config::TLS_IN_FRONT;
 use crate::config::error::Mistake;
 
 /// What a word of nginx is in hopgate.
 pub(super) enum Word {
     /// Nothing: what it is for happens by itself.
     Needless(&'static str),
-    /// Something under another name.
+    /// The same value under another name, and where that one stands; if the value cannot be taken over,
+    /// the one that is given here.
+    Renamed(&'static str, &'static str, &'static str),
+    /// Something else.
     Instead(&'static str),
     /// Not there, or not yet.
     NotYet(&'static str),
@@ -16,11 +22,17 @@ pub(super) enum Word {
 
 impl Word {
     /// The mistake of writing it as a key.
-    pub(super) fn mistake(&self, span: Range<usize>, name: &str) -> Mistake {
+    pub(super) fn mistake(&self, span: Range<usize>, name: &str, value: &DeValue<'_>) -> Mistake {
         match self {
             Self::Needless(why) => Mistake::new(span, format!("`{name}` is needless in hopgate: {why}"))
                 .label("needless")
                 .help("delete the line"),
+            Self::Renamed(key, example, place) => {
+                let value = same_value(value).unwrap_or_else(|| (*example).to_owned());
+                Mistake::new(span, format!("`{name}` has another name in hopgate"))
+                    .label("unknown here")
+                    .help(format!("write `{key} = {value}`{place}"))
+            }
             Self::Instead(what) => Mistake::new(span, format!("`{name}` has another name in hopgate"))
                 .label("unknown here")
                 .help(*what),
@@ -30,7 +42,18 @@ impl Word {
     }
 }
 
-use Word::{Instead, Needless, NotYet};
+/// As it is written, if nothing is to be changed about it.
+fn same_value(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::String(text) if !text.contains(['"', '\\', ' ', ';']) => Some(format!("\"{text}\"")),
+        _ => None,
+    }
+}
+
+const AT_TOP: &str = " at the top of the file";
+
+use Word::{Instead, Needless, NotYet, Renamed};
 
 /// The directives that occur in real files, by how often.
 const WORDS: &[(&str, Word)] = &[
@@ -72,10 +95,10 @@ const WORDS: &[(&str, Word)] = &[
     ("pid", Needless("systemd knows the process")),
     ("daemon", Needless("hopgate stays in the foreground, as systemd and containers want it")),
     ("reset_timedout_connection", Needless("memory of a connection that is given up is free at once")),
-    ("worker_processes", Instead("write `workers = \"auto\"` at the top of the file")),
-    ("worker_connections", Instead("write `max_connections = 10000` at the top of the file")),
-    ("worker_shutdown_timeout", Instead("write `shutdown_timeout = \"30s\"` at the top of the file")),
-    ("set_real_ip_from", Instead("write `trusted_proxies = [\"10.0.0.0/8\"]`")),
+    ("worker_processes", Renamed("workers", "\"auto\"", AT_TOP)),
+    ("worker_connections", Renamed("max_connections", "10000", AT_TOP)),
+    ("worker_shutdown_timeout", Renamed("shutdown_timeout", "\"30s\"", AT_TOP)),
+    ("set_real_ip_from", Renamed("trusted_proxies", "[\"10.0.0.0/8\"]", "")),
     (
         "real_ip_header",
         Instead("write `trusted_proxies = [\"10.0.0.0/8\"]`: then `X-Forwarded-For` is believed"),
@@ -125,8 +148,8 @@ const WORDS: &[(&str, Word)] = &[
     ("limit_req", NotYet("only connections are limited: `max_connections_per_ip`")),
     ("limit_rate", NotYet("only connections are limited: `max_connections_per_ip`")),
     ("http2", NotYet("clients are served with HTTP/1.1")),
-    ("ssl", NotYet("put hopgate behind something that ends TLS")),
-    ("tls", NotYet("put hopgate behind something that ends TLS")),
+    ("ssl", NotYet(TLS_IN_FRONT)),
+    ("tls", NotYet(TLS_IN_FRONT)),
     ("expires", NotYet("response headers are passed on as the upstream sends them")),
     ("charset", NotYet("response headers are passed on as the upstream sends them")),
     ("default_type", NotYet("response headers are passed on as the upstream sends them")),
@@ -135,7 +158,7 @@ const WORDS: &[(&str, Word)] = &[
 
 /// Families of directives.
 const PREFIXES: &[(&str, Word)] = &[
-    ("ssl_", NotYet("put hopgate behind something that ends TLS")),
+    ("ssl_", NotYet(TLS_IN_FRONT)),
     ("proxy_ssl_", NotYet("upstreams are spoken to without TLS")),
     ("proxy_cache", NotYet("nothing is cached")),
     ("gzip", NotYet("bodies are passed on as the upstream sends them")),
@@ -158,7 +181,7 @@ pub(super) fn word(name: &str) -> Option<&'static Word> {
 pub(super) fn needless(name: &str) -> Option<String> {
     match word(name)? {
         Word::Needless(why) => Some(format!("delete the line: {why}")),
-        Word::Instead(_) | Word::NotYet(_) => None,
+        Word::Renamed(..) | Word::Instead(_) | Word::NotYet(_) => None,
     }
 }
 

@@ -62,6 +62,10 @@ fn type_help<T: FromToml>(key: &str, value: &DeValue<'_>) -> Option<String> {
         DeValue::Boolean(false) if T::EXPECTED.contains("`\"off\"`") => {
             Some(format!("write `{key} = \"off\"`"))
         }
+        DeValue::Integer(number) if key == "proxy_pass" => {
+            Some(format!("write `{key} = \"http://127.0.0.1:{number}\"`"))
+        }
+        DeValue::Integer(number) if key == "path" => Some(format!("write `{key} = \"/{number}\"`")),
         DeValue::Integer(number) if wants(String::EXPECTED) => Some(format!("write `{key} = \"{number}\"`")),
         DeValue::Array(array) if wants(String::EXPECTED) => {
             let only = array.iter().next().filter(|_| array.len() == 1)?.get_ref().as_str()?;
@@ -101,7 +105,10 @@ impl FromToml for u64 {
         let DeValue::Integer(integer) = value.get_ref() else {
             return reader.wrong_type::<Self, _>(key, value);
         };
-        let message = || format!("`{key}` must be a whole number from 0 on, not {integer}");
+        let message = || match integer.as_str().starts_with('-') {
+            true => format!("`{key}` cannot be negative: {integer}"),
+            false => format!("`{key}`: {integer} is too large a number"),
+        };
         number(integer).or_else(|| reader.wrong(value, message(), None))
     }
 }
