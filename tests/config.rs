@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use hopgate::config::file::Level;
@@ -133,8 +134,10 @@ fn settings(config: &Config) -> String {
         config.workers, config.shutdown_timeout, config.max_connections, config.error_log, config.upstreams
     );
     for server in &config.servers {
-        settings +=
-            &format!("{:#?} {:?} {:?}\n", server.limits, server.trusted_proxies, server.encoded_slashes);
+        settings += &format!(
+            "{:#?} {:?} {} {:?}\n",
+            server.limits, server.trusted_proxies, server.trusts_unix_peers, server.encoded_slashes
+        );
         for location in &server.locations {
             settings += &format!("{location:#?}\n");
         }
@@ -268,7 +271,7 @@ fn check_tells_what_there_is_on_stdout_and_leaves_with_0() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         text(&output.stdout),
-        format!("{}: 1 server, 2 locations, 2 upstream groups: fine\n", path.display())
+        format!("{}: 1 server, 2 locations, 2 upstreams: fine\n", path.display())
     );
     assert_eq!(text(&output.stderr), "");
 }
@@ -286,6 +289,82 @@ fn check_tells_every_mistake_on_stderr_and_leaves_with_1() {
     );
     assert!(stderr.ends_with("\n1 mistake\n"), "{stderr}");
     assert!(!stderr.contains('\u{1b}'), "colours are for terminals");
+}
+
+#[test]
+fn exit_codes_do_not_depend_on_who_listens() {
+    let wrong = root("tests/config/invalid/duplicate_locations.toml");
+    for (arguments, code) in [
+        (&["check", "--config", wrong.to_str().unwrap()][..], 1),
+        (&["check", "--config", root("config/hopgate.toml").to_str().unwrap()], 0),
+        (&["run", "--config", wrong.to_str().unwrap()], 1),
+        (&["help"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+        let status =
+            command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_demo_runs_though_nobody_reads_what_it_prints() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+    command.args(["demo", "--listen", "127.0.0.1:0", "--workers", "1"]).env_remove("RUST_LOG");
+    let mut demo = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(demo.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(log.any(|line| line.contains(" started, ")));
+    let kill = format!("kill -s INT {}", demo.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    let rest: Vec<_> = log.collect();
+    assert_eq!(demo.wait().unwrap().code(), Some(0), "{rest:#?}");
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let help = hopgate(&["help"]);
+    assert_eq!((help.status.code(), text(&help.stdout)), (Some(0), text(&hopgate(&["--help"]).stdout)));
+    let run = text(&hopgate(&["help", "run"]).stdout);
+    assert!(run.contains("hopgate run --upstream"), "{run}");
+}
+
+#[test]
+fn only_files_and_pipes_of_up_to_16_mib_are_read() {
+    let refused = |path: &str| Config::load(Path::new(path)).unwrap_err().to_string();
+    assert!(
+        refused("/dev/zero").contains("cannot read /dev/zero: it is a device"),
+        "{}",
+        refused("/dev/zero")
+    );
+    assert!(refused(env!("CARGO_MANIFEST_DIR")).contains("name the file in it"));
+    let path = std::env::temp_dir().join(format!("hopgate-large-{}.toml", std::process::id()));
+    let large = fs::File::create(&path).unwrap();
+    large.set_len((16 << 20) + 1).unwrap();
+    let shown = refused(path.to_str().unwrap());
+    fs::remove_file(&path).unwrap();
+    assert!(shown.contains("it has more than 16 MiB"), "{shown}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+    command.args(["check", "--config", "/dev/stdin"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut check = command.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(REFERENCE.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "/dev/stdin: 1 server, 2 locations, 2 upstreams: fine\n");
+}
+
+#[test]
+fn peers_on_unix_sockets_are_trusted_only_if_they_are_named() {
+    let trusts = |top: &str, server: &str| {
+        let server = &nested(top, server, "").servers[0];
+        (server.trusts_unix_peers, server.trusted_proxies.len())
+    };
+    assert_eq!(trusts("", ""), (false, 0));
+    assert_eq!(trusts("trusted_proxies = 'unix:'", ""), (true, 0));
+    assert_eq!(trusts("trusted_proxies = ['::1', 'unix:']", ""), (true, 1));
+    assert_eq!(trusts("trusted_proxies = 'unix:'", "trusted_proxies = ['10.0.0.0/8']"), (false, 1));
 }
 
 #[test]
@@ -314,12 +393,14 @@ fn wrong_usage_leaves_with_2() {
 }
 
 #[test]
-fn a_wrong_upstream_on_the_command_line_names_the_flag_and_leaves_with_1() {
+fn a_wrong_upstream_on_the_command_line_names_the_flag_and_leaves_with_2() {
     let output = hopgate(&["run", "--upstream", "127.0.0.1:3000"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("--upstream: `127.0.0.1:3000` is not a URL"), "{stderr}");
-    assert!(stderr.contains("help: write `\"http://127.0.0.1:3000\"`"), "{stderr}");
+    assert!(
+        stderr.contains("'--upstream <URL>': `127.0.0.1:3000` is not a URL; write `http://127.0.0.1:3000`\n"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{CheckArgs, EXIT_CONFIG, EXIT_DONE, file_or_default, report};
+use super::{CheckArgs, EXIT_DONE, file_or_default, report};
 use crate::config::Config;
 
 /// Checks the file, says what came out, and returns the exit code.
@@ -15,20 +15,17 @@ pub fn check(arguments: &CheckArgs) -> u8 {
             let _ = writeln!(std::io::stdout(), "{}", summary(path, &config));
             EXIT_DONE
         }
-        Err(errors) => {
-            report(&errors);
-            EXIT_CONFIG
-        }
+        Err(errors) => report(&errors),
     }
 }
 
-/// `hopgate.toml: 2 servers, 5 locations, 1 upstream group: fine`
+/// `hopgate.toml: 2 servers, 5 locations, 1 upstream: fine`
 fn summary(path: &Path, config: &Config) -> String {
     let locations = config.servers.iter().map(|server| server.locations.len()).sum();
     let parts = [
         count(config.servers.len(), "server"),
         count(locations, "location"),
-        count(config.upstreams.len(), "upstream group"),
+        count(config.upstreams.len(), "upstream"),
     ];
     format!("{}: {}: fine", path.display(), parts.join(", "))
 }
@@ -46,9 +43,6 @@ mod tests {
         let text = "[[server]]\nlisten = 80\n[[server.location]]\npath = '/'\nproxy_pass = 'http://a.b'\n\
                     [[server.location]]\npath = '/b'\nproxy_pass = 'http://a.b'\n";
         let config = Config::parse("a.toml", text).unwrap();
-        assert_eq!(
-            summary(Path::new("a.toml"), &config),
-            "a.toml: 1 server, 2 locations, 1 upstream group: fine"
-        );
+        assert_eq!(summary(Path::new("a.toml"), &config), "a.toml: 1 server, 2 locations, 1 upstream: fine");
     }
 }

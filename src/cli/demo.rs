@@ -1,5 +1,6 @@
 //! `hopgate demo`: an embedded app behind the proxy, the first thing that a newcomer runs.
 
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 
@@ -13,7 +14,7 @@ pub fn demo(args: &DemoArgs) -> u8 {
     let upstream = match start_app() {
         Ok(port) => format!("http://127.0.0.1:{port}"),
         Err(error) => {
-            eprintln!("hopgate: the demo app cannot be started: {error}");
+            let _ = writeln!(std::io::stderr(), "hopgate: the demo app cannot be started: {error}");
             return EXIT_CONFIG;
         }
     };
@@ -24,10 +25,15 @@ pub fn demo(args: &DemoArgs) -> u8 {
         Ok(Config { workers, ..config })
     };
     serve(load, |server| {
+        let mut stdout = std::io::stdout();
         for address in server.addresses() {
-            println!("Open this in a browser:\n\n    http://{address}/\n");
+            // Nobody may be listening: the log on stderr names the address, too.
+            let _ = writeln!(stdout, "Open this in a browser:\n\n    http://{address}/\n");
         }
-        println!("It is a small app, at {upstream} by itself, behind hopgate. Ctrl-C ends the demo.");
+        let _ = writeln!(
+            stdout,
+            "It is a small app, at {upstream} by itself, behind hopgate. Ctrl-C ends the demo."
+        );
     })
 }
 

@@ -4,7 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod run;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ Exit codes:
 /// Configured in TOML with nginx's words. Every WebSocket handshake on a proxied location is
 /// tunnelled, with nothing to configure; everything else is forwarded as HTTP.
 #[derive(Debug, Parser)]
-#[command(name = "hopgate", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "hopgate", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What is to be done.
     #[command(subcommand)]
@@ -58,8 +58,10 @@ pub struct Cli {
 pub enum Command {
     /// Serve what a file says, or one upstream without a file
     ///
-    /// SIGTERM drains: no new connections, requests finish, tunnels get `shutdown_timeout`. A second
-    /// SIGTERM, or SIGINT, ends at once. SIGHUP reads the file again, SIGUSR1 opens log files anew.
+    /// SIGTERM drains: no new connections; requests may finish within `shutdown_timeout`; tunnels are
+    /// ended in good order, each at a moment of its own within the first third of it, so that their
+    /// clients do not all come back in the same instant. A second SIGTERM, or SIGINT, ends at once.
+    /// SIGHUP reads the file again, SIGUSR1 opens log files anew.
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Say every mistake of a configuration, or that there is none
@@ -102,12 +104,12 @@ pub struct RunArgs {
     /// Where to listen without a file, any number of times [default: 127.0.0.1:8080]
     ///
     /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`. Port 0 is a free one.
-    #[arg(long, value_name = "ADDR", value_parser = units::listen_address, requires = "upstream")]
+    #[arg(long, value_name = "ADDR", value_parser = listen, requires = "upstream")]
     pub listen: Vec<ListenAddress>,
     /// Where all requests go without a file
     ///
     /// `http://HOST[:PORT][/PATH]` or `http://unix:/path`.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = upstream)]
     pub upstream: Option<String>,
     /// How many workers, each with its own thread; instead of `workers` in the file
     #[arg(long, value_name = "N", value_parser = workers)]
@@ -126,7 +128,7 @@ pub struct CheckArgs {
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
     /// Where to listen
-    #[arg(long, value_name = "ADDR", value_parser = units::listen_address, default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", value_parser = listen, default_value = "127.0.0.1:8080")]
     pub listen: ListenAddress,
     /// How many workers, each with its own thread [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = workers)]
@@ -150,10 +152,13 @@ impl RunArgs {
 }
 
 /// Prints mistakes to standard error, in colour if it is a terminal and `NO_COLOR` is not set
-/// (<https://no-color.org>).
-pub fn report(errors: &ConfigErrors) {
+/// (<https://no-color.org>). Returns the exit code: flags that do not go together are wrong usage.
+pub fn report(errors: &ConfigErrors) -> u8 {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    eprint!("{}", errors.render(wanted && std::io::stderr().is_terminal()));
+    let mut stderr = std::io::stderr();
+    // Nobody may be listening: the exit code says it all.
+    let _ = write!(stderr, "{}", errors.render(wanted && stderr.is_terminal()));
+    if errors.are_of_flags() { EXIT_USAGE } else { EXIT_CONFIG }
 }
 
 fn file_or_default(named: Option<&Path>) -> &Path {
@@ -162,6 +167,26 @@ fn file_or_default(named: Option<&Path>) -> &Path {
 
 fn default_listen() -> ListenAddress {
     ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))
+}
+
+/// As in the file, but nobody quotes on the command line as in TOML.
+fn listen(text: &str) -> Result<ListenAddress, Wrong> {
+    units::listen_address(text).map_err(Wrong::unquoted)
+}
+
+/// Only the URL by itself: whether it goes together with the addresses to listen on is found out when
+/// all arguments are known.
+fn upstream(url: &str) -> Result<String, Wrong> {
+    let anywhere = ListenAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    match Config::quick(&[anywhere], url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(errors) => {
+            let first = errors.mistakes().first();
+            let message = first.map(|mistake| mistake.message.trim_start_matches("--upstream: ").to_owned());
+            let help = first.and_then(|mistake| mistake.help.clone());
+            Err(Wrong { message: message.unwrap_or_default(), help })
+        }
+    }
 }
 
 /// As in the file: from 1 to 1024.
@@ -202,9 +227,14 @@ mod tests {
 
     #[test]
     fn a_bad_address_and_a_bad_number_are_wrong_usage() {
-        for arguments in
-            ["--listen example.com:80 --upstream http://a", "--workers 0", "--workers 2000", "--workers x"]
-        {
+        for arguments in [
+            "--listen example.com:80 --upstream http://a",
+            "--upstream foo",
+            "--upstream https://app",
+            "--workers 0",
+            "--workers 2000",
+            "--workers x",
+        ] {
             assert_eq!(run(arguments).unwrap_err(), ErrorKind::ValueValidation, "{arguments}");
         }
     }
@@ -219,14 +249,37 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_of_the_flags_name_the_flag() {
+    fn flags_that_do_not_go_together_name_the_flag() {
         let mistakes = |arguments: &str| run(arguments).unwrap().load().unwrap_err().to_string();
-        let shown = mistakes("--upstream https://app");
-        assert!(shown.starts_with("error: --upstream: TLS to upstreams"), "{shown}");
         let shown = mistakes("--listen 80 --listen *:80 --upstream http://app:1");
         assert!(shown.starts_with("error: --listen: this server listens on 0.0.0.0:80 twice"), "{shown}");
-        let shown = mistakes("--upstream 127.0.0.1:3000");
-        assert!(shown.contains("help: write `\"http://127.0.0.1:3000\"`"), "{shown}");
+        let shown = mistakes("--upstream http://127.0.0.1:8080");
+        assert_eq!(
+            shown,
+            "error: --upstream: hopgate itself listens on 127.0.0.1:8080: every request would come back to it\n\
+             help: write the address of the app, or have hopgate listen elsewhere, as with `--listen 127.0.0.1:8081`"
+        );
+    }
+
+    #[test]
+    fn mistakes_of_the_flags_are_said_without_the_quotes_of_toml() {
+        let shown = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap_err().to_string();
+        let upstream = shown(&["hopgate", "run", "--upstream", "foo"]);
+        assert!(
+            upstream.contains("for '--upstream <URL>': `foo` is not a URL; write `http://foo`\n"),
+            "{upstream}"
+        );
+        let listen = shown(&["hopgate", "demo", "--listen", "::1"]);
+        assert!(listen.contains("write it in brackets: `[::1]:8080`\n"), "{listen}");
+        let listen = shown(&["hopgate", "demo", "--listen", "http://127.0.0.1:80"]);
+        assert!(listen.contains("leave `http://` out: `127.0.0.1:80`\n"), "{listen}");
+    }
+
+    #[test]
+    fn help_is_a_command_too() {
+        for arguments in [&["hopgate", "help"][..], &["hopgate", "help", "run"]] {
+            assert_eq!(Cli::try_parse_from(arguments).unwrap_err().kind(), ErrorKind::DisplayHelp);
+        }
     }
 
     #[test]
