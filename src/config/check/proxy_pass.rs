@@ -32,6 +32,7 @@ impl Check<'_> {
         let (authority, uri) = match url {
             Ok(url) => url,
             Err((message, help)) => {
+                let help = self.lone_name(written.get_ref()).or(help);
                 self.mistakes
                     .push(Mistake::new(written.span(), format!("`proxy_pass`: {message}")).maybe_help(help));
                 return None;
@@ -48,6 +49,14 @@ impl Check<'_> {
         let upstream = self.upstream(written, host, port)?;
         let spelt = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         Some(ProxyPass { upstream, uri, host: spelt, port: port.unwrap_or(80) })
+    }
+
+    /// The help for a name alone, which is a URL only for a group: else it would be the next mistake.
+    fn lone_name(&self, text: &str) -> Option<String> {
+        let word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let name = word && !text.bytes().all(|byte| byte.is_ascii_digit()) && text != "localhost";
+        (name && self.upstreams.group(text).is_none() && !self.upstreams.lone_names_are_hosts())
+            .then(|| format!("write `\"http://{text}:80\"`, with the port of the app"))
     }
 
     /// The group that a host names, or the one of its own.
