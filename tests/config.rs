@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hopgate::config::file::Level;
 use hopgate::config::{Balance, Config, ConfigErrors, EncodedSlashes, Escape, ListenAddress, LogTarget};
+use hopgate::headers::fields::Known;
 use hopgate::routing::variables::Template;
 use proptest::prelude::*;
 
@@ -114,6 +115,29 @@ fn every_key_in_a_table_of_the_manual_is_one() {
     let rows = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     for (key, _) in rows {
         assert!(known.contains(key), "`{key}` in docs/configuration.md is no key");
+    }
+}
+
+#[test]
+fn the_files_in_the_manual_and_in_the_readme_are_right() {
+    let readme = include_str!("../README.md").split("\n\n    hopgate check").next().unwrap();
+    let first = readme.split("    # hopgate.toml\n").nth(1).unwrap().replace("\n    ", "\n");
+    let smallest = MANUAL.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    for file in [first.trim_start(), smallest] {
+        assert!(file.contains("[[server.location]]"), "{file}");
+        if let Err(errors) = Config::parse("docs", file) {
+            panic!("{errors}");
+        }
+    }
+}
+
+#[test]
+fn every_field_that_the_manual_says_to_be_dropped_is_one_of_a_proxy_about_its_client() {
+    let list = MANUAL.split("\nFrom peers that are not in").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names: Vec<_> = list.split('`').skip(7).step_by(2).collect();
+    assert_eq!((names.len(), names[0], *names.last().unwrap()), (17, "X-Forwarded-For", "True-Client-IP"));
+    for name in names {
+        assert!(Known::of(name.as_bytes()).speaks_of_the_client(), "{name}");
     }
 }
 
