@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -39,13 +39,23 @@ pub struct AccessLines {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     orders: SyncSender<Order>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+/// What the thread is told beside its orders, so that it can be told even while it is stuck.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Batches.
+    dropped: AtomicU64,
+    /// Whether the files are to be opened anew.
+    is_reopening: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Order {
     Write(LogTarget, Vec<u8>),
-    Reopen,
+    /// Look at what is shared.
+    Wake,
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
 }
@@ -57,12 +67,10 @@ impl LogWriter {
     /// The system has no thread to give.
     pub fn start() -> io::Result<Self> {
         let (orders, received) = sync_channel(WAITING_BATCHES);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&dropped);
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(&received, &counter))?;
-        Ok(Self { orders, dropped })
+        let shared = Arc::<Shared>::default();
+        let seen = Arc::clone(&shared);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&received, &seen))?;
+        Ok(Self { orders, shared })
     }
 
     /// Makes sure that every log file of a configuration can be written to.
@@ -83,10 +91,12 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Opens the files anew with the next line, after they were moved away.
+    /// Opens the files anew, after they were moved away, before anything more is written. Does not wait
+    /// for it.
     pub fn reopen(&self) {
-        // The thread ends with the process only.
-        let _ = self.orders.send(Order::Reopen);
+        self.shared.is_reopening.store(true, Ordering::Relaxed);
+        // If there is no room for it, there is an order at which the thread will look by itself.
+        let _ = self.orders.try_send(Order::Wake);
     }
 
     /// Waits until everything handed over so far is written, for at most a second.
@@ -99,22 +109,26 @@ impl LogWriter {
 
     fn write(&self, target: LogTarget, lines: Vec<u8>) {
         if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Write(target, lines)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn write_all(orders: &Receiver<Order>, dropped: &AtomicU64) {
+fn write_all(orders: &Receiver<Order>, shared: &Shared) {
     let mut files: HashMap<PathBuf, File> = HashMap::new();
     let mut warned = false;
     while let Ok(order) = orders.recv() {
+        let reopened = match shared.is_reopening.swap(false, Ordering::Relaxed) {
+            true => reopen_all(&mut files),
+            false => Ok(()),
+        };
         let written = match order {
             Order::Write(target, lines) => write_batch(&mut files, &target, &lines),
-            Order::Reopen => reopen_all(&mut files),
+            Order::Wake => Ok(()),
             Order::Flush(done) => done.send(()).map_err(io::Error::other),
         };
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        match written {
+        let lost = shared.dropped.swap(0, Ordering::Relaxed);
+        match reopened.and(written) {
             Err(error) if !warned => {
                 warned = true;
                 tracing::error!(%error, "the access log cannot be written; requests go on without it");
