@@ -228,8 +228,11 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
     let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
     let (permit, refused) = match local.shared.connections.enter(info.ip(), most, most_per_ip) {
         Ok(permit) => (permit, None),
-        // Counted all the same while it is told.
-        Err(setting) => (local.shared.connections.enter_anyway(info.ip()), Some(setting)),
+        Err(setting) => match local.shared.connections.refuse() {
+            Some(permit) => (permit, Some(setting)),
+            // The log has the lines of all those that are being told: it need not hear of each of a flood.
+            None => return,
+        },
     };
     let client = Client {
         peer: Peer::new(stream),
