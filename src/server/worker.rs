@@ -49,8 +49,7 @@ pub fn run(
     sockets: Vec<(ListenAddress, ListenSocket)>,
     orders: mpsc::UnboundedReceiver<Order>,
 ) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async move {
+    block_on(async move {
         let local = Rc::new(Local::new(state, shared, AccessLines::new(writer)));
         let mut worker = Worker { local, acceptors: HashMap::new() };
         for (address, socket) in sockets {
@@ -58,7 +57,17 @@ pub fn run(
         }
         worker.obey(orders).await;
         Ok(())
-    })
+    })?
+}
+
+/// Runs a future on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let output = runtime.block_on(future);
+    // Dropping it would wait for the lookup of a name that has begun, however long the system's resolver
+    // takes.
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 struct Worker {
@@ -123,5 +132,26 @@ impl Worker {
             self.local.tasks.set_phase(Phase::Killed);
             let _ = tokio::time::timeout(LAST_WORDS, self.local.tasks.ended()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_does_not_end_keeps_no_worker() {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        block_on(async move {
+            let (begun, begins) = oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                // Until the other end is gone, which outlives the runtime.
+                released.recv().unwrap_err();
+            });
+            begins.await.unwrap();
+        })
+        .unwrap();
+        drop(release);
     }
 }
