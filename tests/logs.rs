@@ -326,6 +326,41 @@ fn an_access_log_that_nobody_reads_stops_no_signal() {
     assert_eq!(hopgate.wait_exit().code(), Some(0));
 }
 
+#[test]
+fn the_last_lines_are_written_however_hopgate_is_ended() {
+    for signals in [&["INT"][..], &["TERM", "TERM"][..], &["TERM", "INT"][..]] {
+        println!("row: {signals:?}");
+        let (upstream, app) = (Upstream::listen(), App::named("hello"));
+        let mut hopgate = Hopgate::start(&format!(
+            r#"
+            workers = 2
+            shutdown_timeout = "1h"
+            [[server]]
+            listen = "127.0.0.1:0"
+            location = [
+                {{ path = "/", proxy_pass = "http://{}" }},
+                {{ path = "/app", proxy_pass = "http://{}" }},
+            ]
+            "#,
+            upstream.addr(),
+            app.addr()
+        ));
+        let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
+        hopgate.get("/app");
+        for (count, signal) in signals.iter().enumerate() {
+            if count > 0 {
+                hopgate.wait_for_log("draining");
+            }
+            hopgate.signal(signal);
+        }
+        hopgate.wait_exit();
+        hopgate.wait_for_access("GET /app ");
+        hopgate.wait_for_access(" end cause=killed ");
+        client.expect_eof();
+        server.expect_eof();
+    }
+}
+
 /// Whether any value in this JSON passes the test.
 fn holds(value: &Value, test: &dyn Fn(&Value) -> bool) -> bool {
     test(value)

@@ -212,11 +212,17 @@ impl Hopgate {
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh can be run").success(), "{kill}");
     }
 
+    /// Replaces the file, and says nothing of it.
+    #[track_caller]
+    pub fn write_config(&self, toml: &str) {
+        fs::write(self.dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+    }
+
     /// Replaces the file and waits until it is taken over.
     #[track_caller]
     pub fn reload_with(&self, toml: &str) {
         let before = self.log.count();
-        fs::write(self.dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+        self.write_config(toml);
         self.signal("HUP");
         self.log.expect("configuration reloaded", before);
     }
@@ -225,7 +231,7 @@ impl Hopgate {
     #[track_caller]
     pub fn refuse_reload_with(&self, toml: &str) -> String {
         let before = self.log.count();
-        fs::write(self.dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+        self.write_config(toml);
         self.signal("HUP");
         self.log.expect("reload refused", before)
     }
