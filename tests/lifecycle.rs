@@ -382,6 +382,44 @@ fn a_listener_that_a_reload_removed_can_come_back_with_the_next_one() {
     }
 }
 
+#[test]
+fn an_address_of_its_own_wins_over_the_one_for_every_interface() {
+    let (any, own) = (App::named("any"), App::named("own"));
+    let own_addr = free_addr();
+    let any_addr = SocketAddr::from(([0, 0, 0, 0], own_addr.port()));
+    let other_addr = SocketAddr::from(([127, 0, 0, 2], own_addr.port()));
+    let both = config(any_addr, any.addr()) + &config(own_addr, own.addr()).replace("workers = 2", "");
+    let hopgate = Hopgate::start(&both);
+    let expect = |addr, name: &str| {
+        let mut client = hopgate.connect_to(addr);
+        client.send(GET);
+        assert_eq!(client.expect_status(200).text(), name, "at {addr}");
+    };
+    expect(own_addr, "own");
+    expect(other_addr, "any");
+    hopgate.reload_with(&config(any_addr, any.addr()));
+    expect(own_addr, "any");
+    hopgate.reload_with(&both);
+    expect(own_addr, "own");
+    expect(other_addr, "any");
+}
+
+#[test]
+fn a_reload_that_changes_an_address_for_every_interface_says_what_it_collides_with() {
+    let (app, own) = (App::named("app"), free_addr());
+    let any = SocketAddr::from(([0, 0, 0, 0], own.port()));
+    for (before, after) in [(own, any), (any, own)] {
+        println!("row: {before} to {after}");
+        let hopgate = Hopgate::start(&config(before, app.addr()));
+        let line = hopgate.refuse_reload_with(&config(after, app.addr()));
+        let said = format!("cannot listen on {after} while hopgate itself listens on {before}");
+        assert!(line.contains(&said), "{line}");
+        let mut client = hopgate.connect_to(own);
+        client.send(GET);
+        client.expect_status(200);
+    }
+}
+
 /// Sends a request to a hopgate at this path, which its upstream answers.
 #[track_caller]
 fn expect_served(hopgate: &Hopgate, path: &Path, upstream: &Upstream) {

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 
 use crate::client::{Client, ClientInfo};
-use crate::config::ListenAddress;
+use crate::config::{Config, ListenAddress, Listener};
 use crate::error::ProxyError;
 use crate::io::{Peer, Stream};
 use crate::proxy;
@@ -77,6 +77,41 @@ impl Drop for SocketFile {
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// The addresses of a configuration that need a socket of their own. Linux lets nobody listen on
+/// `127.0.0.1:80` beside `0.0.0.0:80`; as in nginx, the socket of the wider address takes the connections
+/// to both, and where a connection came to says which one it is for.
+pub fn to_bind(listeners: &[Listener]) -> impl Iterator<Item = &ListenAddress> {
+    let addresses = || listeners.iter().map(|listener| &listener.address);
+    addresses().filter(move |address| !addresses().any(|wide| covers(wide, address)))
+}
+
+/// Whether a socket on `wide` takes the connections to `narrow`.
+fn covers(wide: &ListenAddress, narrow: &ListenAddress) -> bool {
+    let (ListenAddress::Tcp(wide), ListenAddress::Tcp(narrow)) = (wide, narrow) else { return false };
+    // Port 0 is another one each time. IPv6 sockets take no IPv4 connections.
+    let same_port = wide.port() == narrow.port() && wide.port() != 0;
+    let same_family = wide.is_ipv4() == narrow.is_ipv4();
+    same_port && same_family && wide.ip().is_unspecified() && !narrow.ip().is_unspecified()
+}
+
+/// Makes sure that no address collides with one that this process listens on already, which the system
+/// would call somebody's.
+///
+/// # Errors
+/// It does; the text names both.
+pub fn check_apart(address: &ListenAddress, listening: &ListenAddress) -> io::Result<()> {
+    if covers(address, listening) || covers(listening, address) {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!(
+                "cannot listen on {address} while hopgate itself listens on {listening}; \
+                 to change the one for the other takes a restart"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Binds an address, with a socket for each worker, so that a connection never changes its thread.
@@ -283,7 +318,7 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
         id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
         address: peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port())),
         local: local_address,
-        listener: listener.clone(),
+        listener: meant(&state.config, listener, local_address).clone(),
         requests: 0,
     };
     let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
@@ -312,4 +347,17 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
             proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await;
         }),
     };
+}
+
+/// Which address of the configuration a connection came to: on the socket of a wide one, that may be a
+/// narrower one.
+fn meant<'a>(
+    config: &'a Config,
+    listener: &'a ListenAddress,
+    local: Option<SocketAddr>,
+) -> &'a ListenAddress {
+    // Without the scope of an IPv6 address, which `listen` does not know.
+    let local = local.map(|local| ListenAddress::Tcp(SocketAddr::new(local.ip(), local.port())));
+    let Some(local) = local.filter(|local| covers(listener, local)) else { return listener };
+    config.listeners.iter().map(|known| &known.address).find(|known| **known == local).unwrap_or(listener)
 }

@@ -20,7 +20,7 @@ use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
 use crate::shared::Shared;
 use crate::state::State;
-use listener::{Bound, ListenSocket, SocketFile, bind};
+use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, to_bind};
 use worker::Order;
 
 /// How long the workers may take to obey an order that is waited for: none of them should need it.
@@ -62,7 +62,7 @@ impl Server {
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
         let bound: io::Result<Vec<_>> =
-            config.listeners.iter().map(|listener| bind(&listener.address, workers)).collect();
+            to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
         Ok(Self {
             bound: bound?,
             state: Arc::new(State::new(config, None)),
@@ -126,6 +126,8 @@ struct Running {
 struct Listening {
     /// As configured.
     address: ListenAddress,
+    /// Where it really is.
+    local: ListenAddress,
     _file: Option<SocketFile>,
 }
 
@@ -182,7 +184,7 @@ impl Running {
         let (kept, removed): (Vec<_>, Vec<_>) = self
             .listening
             .drain(..)
-            .partition(|known| config.listeners.iter().any(|listener| listener.address == known.address));
+            .partition(|known| to_bind(&config.listeners).any(|address| *address == known.address));
         self.listening = kept;
         // The files of those that went are removed here, before their sockets are closed.
         let removed: Vec<_> = removed.into_iter().map(|gone| gone.address).collect();
@@ -205,8 +207,11 @@ impl Running {
 
     fn bind_new(&self, config: &Config) -> io::Result<Vec<Bound>> {
         let is_new = |address: &&ListenAddress| self.listening.iter().all(|known| known.address != **address);
-        let addresses = config.listeners.iter().map(|listener| &listener.address);
-        addresses.filter(is_new).map(|address| bind(address, self.workers.len())).collect()
+        let bind_apart = |address| {
+            self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
+            bind(address, self.workers.len())
+        };
+        to_bind(&config.listeners).filter(is_new).map(bind_apart).collect()
     }
 
     fn reopen_logs(&self) {
@@ -250,11 +255,11 @@ fn hand_out(
     listening: &mut Vec<Listening>,
 ) -> Vec<Vec<(ListenAddress, ListenSocket)>> {
     let mut hands: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for Bound { address, file, sockets, .. } in bound {
+    for Bound { address, local, file, sockets } in bound {
         for (hand, socket) in hands.iter_mut().zip(sockets) {
             hand.push((address.clone(), socket));
         }
-        listening.push(Listening { address, _file: file });
+        listening.push(Listening { address, local, _file: file });
     }
     hands
 }
