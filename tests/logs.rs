@@ -356,8 +356,8 @@ fn the_last_lines_are_written_however_hopgate_is_ended() {
         hopgate.wait_exit();
         hopgate.wait_for_access("GET /app ");
         hopgate.wait_for_access(" end cause=killed ");
-        client.expect_eof();
-        server.expect_eof();
+        client.expect_closed();
+        server.expect_closed();
     }
 }
 
