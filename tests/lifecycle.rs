@@ -2,22 +2,32 @@
 
 mod support;
 
+use std::fmt::Display;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
-use support::{App, Dir, Hopgate, Upstream, eventually, free_addr, handshake, open_tunnel, switching};
+use socket2::{Domain, SockAddr, Socket, Type};
+use support::{App, Dir, Hopgate, Peer, Upstream, eventually, free_addr, handshake, open_tunnel, switching};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A server on `addr` that passes everything to `upstream`.
-fn config(addr: impl std::fmt::Display, upstream: &str) -> String {
+fn config(addr: impl Display, upstream: &str) -> String {
+    config_of_all(&[addr], upstream)
+}
+
+/// A server on all of these addresses that passes everything to `upstream`.
+fn config_of_all(addrs: &[impl Display], upstream: &str) -> String {
+    let addrs: Vec<_> = addrs.iter().map(ToString::to_string).collect();
     format!(
         r#"
         workers = 2
         [[server]]
-        listen = "{addr}"
+        listen = {addrs:?}
         location = [{{ path = "/", proxy_pass = "http://{upstream}" }}]
         "#
     )
@@ -314,4 +324,188 @@ fn sigusr1_reopens_the_log_files() {
     eventually("the new file is written to", || dir.read("access.log").contains("GET /after "));
     assert!(!dir.read("access.log.1").contains("/after"));
     assert!(dir.read("access.log.1").contains("GET /before "));
+}
+
+/// Connects this often, and asks for something each time, while hopgate does not move.
+fn ask_while_stopped(hopgate: &Hopgate, addr: SocketAddr, count: usize) -> Vec<Peer> {
+    hopgate.signal("STOP");
+    let ask = |_| {
+        let mut client = hopgate.connect_to(addr);
+        client.send(GET);
+        client
+    };
+    (0..count).map(ask).collect()
+}
+
+#[test]
+fn sigterm_lets_those_finish_who_wait_to_be_accepted() {
+    let (app, addr) = (App::named("app"), free_addr());
+    // All of them at one worker: a task of tokio's may do only so much at a time.
+    let toml = config(addr, app.addr()).replace("workers = 2", "workers = 1");
+    let mut hopgate = Hopgate::start(&toml);
+    let waiting = ask_while_stopped(&hopgate, addr, 400);
+    hopgate.signal("TERM");
+    hopgate.signal("CONT");
+    for mut client in waiting {
+        assert_eq!(client.expect_status(200).text(), "app");
+        client.expect_eof();
+    }
+    assert_eq!(hopgate.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_reload_lets_those_finish_who_wait_at_a_listener_that_it_removes() {
+    let (old, new) = (App::named("old"), App::named("new"));
+    let (kept, removed) = (free_addr(), free_addr());
+    let hopgate = Hopgate::start(&config_of_all(&[kept, removed], old.addr()));
+    let waiting = ask_while_stopped(&hopgate, removed, 400);
+    hopgate.write_config(&config(kept, new.addr()));
+    hopgate.signal("HUP");
+    hopgate.signal("CONT");
+    for mut client in waiting {
+        assert_eq!(client.expect_status(200).text(), "old");
+    }
+    let mut client = hopgate.connect_to(kept);
+    client.send(GET);
+    assert_eq!(client.expect_status(200).text(), "new");
+}
+
+#[test]
+fn a_listener_that_a_reload_removed_can_come_back_with_the_next_one() {
+    let (app, kept, other) = (App::named("app"), free_addr(), free_addr());
+    let hopgate = Hopgate::start(&config(kept, app.addr()));
+    for _ in 0..20 {
+        hopgate.reload_with(&config_of_all(&[kept, other], app.addr()));
+        assert!(std::net::TcpStream::connect(other).is_ok());
+        hopgate.reload_with(&config(kept, app.addr()));
+        assert!(std::net::TcpStream::connect(other).is_err());
+    }
+}
+
+#[test]
+fn an_address_of_its_own_wins_over_the_one_for_every_interface() {
+    let (any, own) = (App::named("any"), App::named("own"));
+    let own_addr = free_addr();
+    let any_addr = SocketAddr::from(([0, 0, 0, 0], own_addr.port()));
+    let other_addr = SocketAddr::from(([127, 0, 0, 2], own_addr.port()));
+    let both = config(any_addr, any.addr()) + &config(own_addr, own.addr()).replace("workers = 2", "");
+    let hopgate = Hopgate::start(&both);
+    let expect = |addr, name: &str| {
+        let mut client = hopgate.connect_to(addr);
+        client.send(GET);
+        assert_eq!(client.expect_status(200).text(), name, "at {addr}");
+    };
+    expect(own_addr, "own");
+    expect(other_addr, "any");
+    hopgate.reload_with(&config(any_addr, any.addr()));
+    expect(own_addr, "any");
+    hopgate.reload_with(&both);
+    expect(own_addr, "own");
+    expect(other_addr, "any");
+}
+
+#[test]
+fn a_reload_that_changes_an_address_for_every_interface_says_what_it_collides_with() {
+    let (app, own) = (App::named("app"), free_addr());
+    let any = SocketAddr::from(([0, 0, 0, 0], own.port()));
+    for (before, after) in [(own, any), (any, own)] {
+        println!("row: {before} to {after}");
+        let hopgate = Hopgate::start(&config(before, app.addr()));
+        let line = hopgate.refuse_reload_with(&config(after, app.addr()));
+        let said = format!("cannot listen on {after} while hopgate itself listens on {before}");
+        assert!(line.contains(&said), "{line}");
+        let mut client = hopgate.connect_to(own);
+        client.send(GET);
+        client.expect_status(200);
+    }
+}
+
+/// Sends a request to a hopgate at this path, which its upstream answers.
+#[track_caller]
+fn expect_served(hopgate: &Hopgate, path: &Path, upstream: &Upstream) {
+    let mut client = hopgate.connect_unix(path);
+    client.send(GET);
+    let mut server = upstream.accept();
+    server.head();
+    server.respond_and_close("served");
+    assert_eq!(client.expect_status(200).text(), "served");
+}
+
+#[test]
+fn a_successor_takes_over_a_unix_socket_while_the_old_process_drains() {
+    let (upstream, dir) = (Upstream::listen(), Dir::new());
+    let path = dir.join("socket");
+    let toml = config(format!("unix:{}", path.display()), upstream.addr());
+    let mut old = Hopgate::start(&toml);
+    let mut client = old.connect_unix(&path);
+    client.send(GET);
+    let mut server = upstream.accept();
+    server.head();
+    old.signal("TERM");
+    old.wait_for_log("draining");
+    assert!(!path.exists(), "a successor would be told that its address is in use");
+
+    let new = Hopgate::start(&toml);
+    expect_served(&new, &path, &upstream);
+    server.respond("from the old one");
+    assert_eq!(client.expect_status(200).text(), "from the old one");
+    client.close();
+    assert_eq!(old.wait_exit().code(), Some(0));
+    expect_served(&new, &path, &upstream);
+}
+
+#[test]
+fn the_file_of_a_unix_socket_is_removed_only_by_its_own_process() {
+    let (upstream, dir) = (Upstream::listen(), Dir::new());
+    let path = dir.join("socket");
+    let toml = config(format!("unix:{}", path.display()), upstream.addr());
+    for signal in ["TERM", "INT"] {
+        println!("row: {signal}");
+        let mut old = Hopgate::start(&toml);
+        // Somebody clears the way by hand.
+        fs::remove_file(&path).expect("the file can be removed");
+        let mut new = Hopgate::start(&toml);
+        old.signal(signal);
+        old.wait_exit();
+        expect_served(&new, &path, &upstream);
+        new.signal(signal);
+        new.wait_exit();
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn every_user_may_connect_to_a_unix_socket() {
+    let dir = Dir::new();
+    let path = dir.join("socket");
+    let _hopgate = Hopgate::start(&config(format!("unix:{}", path.display()), "127.0.0.1:1"));
+    let mode = fs::metadata(&path).expect("the file of the socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o666, "{mode:o}");
+}
+
+#[test]
+fn a_unix_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
+    let (upstream, dir) = (Upstream::listen(), Dir::new());
+    let path = dir.join("socket");
+    let toml = config(format!("unix:{}", path.display()), upstream.addr());
+    let other = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    let addr = SockAddr::unix(&path).expect("a short path");
+    other.bind(&addr).expect("a path to listen on");
+    other.listen(0).expect("a bound socket can listen");
+    // Its queue is full: who connects to it waits.
+    let mut queue = Vec::new();
+    loop {
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        client.set_nonblocking(true).expect("a socket can be made non-blocking");
+        if client.connect(&addr).is_err() {
+            break;
+        }
+        queue.push(client);
+    }
+    let mut hopgate = Hopgate::spawn(&toml, Stdio::null());
+    assert_eq!(hopgate.wait_exit().code(), Some(1), "{}", hopgate.log());
+    assert!(hopgate.log().contains(&path.display().to_string()), "{}", hopgate.log());
+
+    drop(other);
+    expect_served(&Hopgate::start(&toml), &path, &upstream);
 }

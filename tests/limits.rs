@@ -346,6 +346,40 @@ fn connections_of_one_address_are_limited_apart_from_others() {
 }
 
 #[test]
+fn connections_that_are_refused_take_no_place() {
+    let app = App::named("app");
+    for limit in ["max_connections", "max_connections_per_ip"] {
+        println!("row: {limit}");
+        let hopgate = limited(&app, &format!("workers = 1\n{limit} = 1"));
+        let first = served(hopgate.connect());
+        let mut refused = Vec::new();
+        let mut is_served = || {
+            let mut client = hopgate.connect();
+            client.send_if_open(GET);
+            let status = client.response().status;
+            // Nobody who was refused hangs up.
+            refused.push(client);
+            status == 200
+        };
+        assert!(!is_served());
+        first.close();
+        eventually("the place is free again", is_served);
+    }
+}
+
+#[test]
+fn connections_that_are_refused_are_bounded_too() {
+    let app = App::named("app");
+    let hopgate = limited(&app, "workers = 1\nmax_connections = 1");
+    let _first = served(hopgate.connect());
+    let mut refused: Vec<_> = (0..400).map(|_| hopgate.connect()).collect();
+    let told = refused.iter_mut().filter_map(|client| client.head_if_any()).count();
+    // Told, and waited for; the others are closed at once.
+    assert!((1..400).contains(&told), "{told} of 400 told");
+    assert!(hopgate.sockets() < 200, "{} sockets", hopgate.sockets());
+}
+
+#[test]
 fn a_tunnel_counts_as_a_connection_until_it_ends() {
     let upstream = Upstream::listen();
     let hopgate = Hopgate::with_top(&upstream, "max_connections = 1");

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::io::Read as _;
+use std::net::TcpStream;
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::{App, Dir, Hopgate, Upstream, eventually, handshake, open_tunnel, switching};
+use support::{App, Dir, Hopgate, Upstream, eventually, free_addr, handshake, open_tunnel, switching};
 
 /// A hopgate in front of `upstream` with these lines at the top, and these in its location.
 fn logging(upstream: &str, top: &str, location: &str) -> String {
@@ -262,6 +264,101 @@ fn an_access_log_that_nobody_reads_never_stops_a_request() {
     assert!(grown < 10_000, "{grown} KiB grown for lines that nobody reads");
     drop(reader);
     assert_eq!(hopgate.get("/"), (200, "hello".to_owned()));
+}
+
+#[test]
+fn an_error_log_that_nobody_reads_stops_neither_requests_nor_signals() {
+    let (app, addr) = (App::named("hello"), free_addr());
+    let toml = logging(app.addr(), "", "").replace("127.0.0.1:0", &addr.to_string());
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut hopgate = Hopgate::spawn_with_stderr(&toml, writer.into());
+    eventually("hopgate listens", || TcpStream::connect(addr).is_ok());
+    // Each is told with its request line, some 3 MB in all; a pipe holds 64 KiB.
+    let refused = format!("TRACE /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(30_000));
+    for _ in 0..100 {
+        let mut client = hopgate.connect_to(addr);
+        client.send(&refused);
+        client.expect_status(405);
+    }
+    let mut client = hopgate.connect_to(addr);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.expect_status(200);
+
+    // What found no room is counted, and what found it comes in its order.
+    let mut log = String::new();
+    while !log.contains("lines were dropped here") {
+        let mut bytes = [0; 65536];
+        let count = reader.read(&mut bytes).expect("a pipe can be read");
+        log.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    let places = ["listening on ", " started", "TRACE /xxx", "lines were dropped here: "];
+    let places = places.map(|said| log.find(said).unwrap_or_else(|| panic!("not said: {said}")));
+    assert!(places.is_sorted(), "{places:?}");
+    let lines = log.lines().filter(|line| line.contains("TRACE /xxx")).count();
+    let dropped = log.split_once("dropped here: the error log is written too slowly lines=");
+    let dropped = dropped.and_then(|(_, rest)| rest.split_whitespace().next()?.parse::<usize>().ok());
+    assert_eq!(dropped.map(|dropped| lines + dropped), Some(100), "{lines} lines and {dropped:?} dropped");
+
+    for _ in 0..100 {
+        let mut client = hopgate.connect_to(addr);
+        client.send(&refused);
+        client.expect_status(405);
+    }
+    hopgate.signal("TERM");
+    eventually("hopgate has ended", || !hopgate.is_running());
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_stops_no_signal() {
+    let app = App::named("hello");
+    let (_reader, writer) = std::io::pipe().expect("a pipe");
+    let mut hopgate = Hopgate::start_with_stdout(&logging(app.addr(), "", ""), writer.into());
+    let mut client = hopgate.connect();
+    // More batches than may wait: each line is one by itself.
+    let path = "x".repeat(20_000);
+    for _ in 0..300 {
+        client.send(format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        client.expect_status(200);
+    }
+    hopgate.signal("USR1");
+    hopgate.wait_for_log("logs reopened");
+    hopgate.signal("TERM");
+    assert_eq!(hopgate.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn the_last_lines_are_written_however_hopgate_is_ended() {
+    for signals in [&["INT"][..], &["TERM", "TERM"][..], &["TERM", "INT"][..]] {
+        println!("row: {signals:?}");
+        let (upstream, app) = (Upstream::listen(), App::named("hello"));
+        let mut hopgate = Hopgate::start(&format!(
+            r#"
+            workers = 2
+            shutdown_timeout = "1h"
+            [[server]]
+            listen = "127.0.0.1:0"
+            location = [
+                {{ path = "/", proxy_pass = "http://{}" }},
+                {{ path = "/app", proxy_pass = "http://{}" }},
+            ]
+            "#,
+            upstream.addr(),
+            app.addr()
+        ));
+        let (mut client, mut server) = open_tunnel(&hopgate, &upstream);
+        hopgate.get("/app");
+        for (count, signal) in signals.iter().enumerate() {
+            if count > 0 {
+                hopgate.wait_for_log("draining");
+            }
+            hopgate.signal(signal);
+        }
+        hopgate.wait_exit();
+        hopgate.wait_for_access("GET /app ");
+        hopgate.wait_for_access(" end cause=killed ");
+        client.expect_closed();
+        server.expect_closed();
+    }
 }
 
 /// Whether any value in this JSON passes the test.

@@ -28,26 +28,33 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
         Ok(log) => log,
         Err(error) => return fault(&error),
     };
-    raise_file_limit();
-    let server = match Server::bind(config) {
-        Ok(server) => server,
-        Err(error) => return fault(&error),
-    };
-    if let Err(error) = obey_signals(server.control(), load, log) {
-        return fault(&error);
+    let served = bind_and_run(config, load, &log, ready);
+    log.flush();
+    match served {
+        Ok(()) => EXIT_DONE,
+        Err(error) => fault(&error),
     }
+}
+
+fn bind_and_run(
+    config: Config,
+    load: impl Load,
+    log: &ErrorLogWriter,
+    ready: impl FnOnce(&Server),
+) -> std::io::Result<()> {
+    raise_file_limit();
+    let server = Server::bind(config)?;
+    obey_signals(server.control(), load, log.clone())?;
     for address in server.addresses() {
         tracing::info!("listening on {address}");
     }
     tracing::info!("hopgate {} started, {} workers", env!("CARGO_PKG_VERSION"), server.workers());
+    // On a terminal, what `ready` prints stands below these lines, not among them.
+    log.flush();
     ready(&server);
-    match server.run() {
-        Ok(()) => {
-            tracing::info!("stopped");
-            EXIT_DONE
-        }
-        Err(error) => fault(&error),
-    }
+    server.run()?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// A tunnel takes two descriptors, and the usual soft limit is 1024. It is that low for programs that use

@@ -1,8 +1,12 @@
-//! Counts the client connections of the process, in all and for each address.
+//! Counts the client connections of the process, in all and for each address, and those that are refused.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many refused connections may be told so at a time. Each stays for as long as its client takes to hear
+/// it, up to the two seconds of the lingering close: without a bound, they would be the way around the limit.
+const MOST_REFUSALS: usize = 128;
 
 /// The connections of all workers. Always counted, so that a limit that a reload brings knows of the
 /// connections from before.
@@ -15,13 +19,20 @@ pub struct Connections {
 struct Counts {
     all: usize,
     by_ip: HashMap<IpAddr, usize>,
+    refused: usize,
 }
 
 /// A connection that is counted until dropped.
 #[derive(Debug)]
 pub struct Permit {
     connections: Arc<Connections>,
-    ip: Option<IpAddr>,
+    counted: Counted,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Counted {
+    Served(Option<IpAddr>),
+    Refused,
 }
 
 impl Connections {
@@ -45,17 +56,21 @@ impl Connections {
             return Err("max_connections_per_ip");
         }
         counts.add(ip);
-        Ok(Permit { connections: Arc::clone(self), ip })
+        Ok(Permit { connections: Arc::clone(self), counted: Counted::Served(ip) })
     }
 
-    /// Counts a connection in that is only told that it is one too many.
-    pub fn enter_anyway(self: &Arc<Self>, ip: Option<IpAddr>) -> Permit {
-        let ip = ip.map(|ip| ip.to_canonical());
-        self.counts().add(ip);
-        Permit { connections: Arc::clone(self), ip }
+    /// For a connection that is only told that it is one too many: it takes no place from one that is
+    /// served. `None` if so many are being told already that it has to go without a word.
+    pub fn refuse(self: &Arc<Self>) -> Option<Permit> {
+        let mut counts = self.counts();
+        if counts.refused >= MOST_REFUSALS {
+            return None;
+        }
+        counts.refused += 1;
+        Some(Permit { connections: Arc::clone(self), counted: Counted::Refused })
     }
 
-    /// How many there are.
+    /// How many are served.
     pub fn count(&self) -> usize {
         self.counts().all
     }
@@ -72,19 +87,26 @@ impl Counts {
             *self.by_ip.entry(ip).or_default() += 1;
         }
     }
+
+    fn remove(&mut self, ip: Option<IpAddr>) {
+        self.all -= 1;
+        if let Some(ip) = ip
+            && let Some(of_ip) = self.by_ip.get_mut(&ip)
+        {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                self.by_ip.remove(&ip);
+            }
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.connections.counts();
-        counts.all -= 1;
-        if let Some(ip) = self.ip
-            && let Some(of_ip) = counts.by_ip.get_mut(&ip)
-        {
-            *of_ip -= 1;
-            if *of_ip == 0 {
-                counts.by_ip.remove(&ip);
-            }
+        match self.counted {
+            Counted::Served(ip) => counts.remove(ip),
+            Counted::Refused => counts.refused -= 1,
         }
     }
 }
@@ -105,5 +127,15 @@ mod tests {
         assert_eq!(connections.enter(None, Some(3), Some(2)).unwrap_err(), "max_connections");
         drop(first);
         assert!(connections.enter(Some(one), Some(3), Some(2)).is_ok());
+    }
+
+    #[test]
+    fn refused_connections_take_no_place_and_are_bounded_themselves() {
+        let connections = Arc::new(Connections::default());
+        let refused: Vec<_> = (0..MOST_REFUSALS).map(|_| connections.refuse().unwrap()).collect();
+        assert!(connections.refuse().is_none());
+        assert!(connections.enter(None, Some(1), None).is_ok());
+        drop(refused);
+        assert!(connections.refuse().is_some());
     }
 }

@@ -3,19 +3,19 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::Instant;
 
 use crate::client::{Client, ClientInfo};
-use crate::config::ListenAddress;
+use crate::config::{Config, ListenAddress, Listener};
 use crate::error::ProxyError;
 use crate::io::{Peer, Stream};
 use crate::proxy;
@@ -25,6 +25,9 @@ use crate::timer::Timer;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
 const BACKLOG: i32 = 4096;
+
+/// What anybody may do with a Unix-domain socket: connect.
+const SOCKET_MODE: u32 = 0o666;
 
 /// A listening socket, for one worker.
 #[derive(Debug)]
@@ -42,8 +45,73 @@ pub struct Bound {
     pub address: ListenAddress,
     /// Where that is: the port is known even if port 0 was asked for.
     pub local: ListenAddress,
+    /// Of a Unix-domain socket. Before the sockets, so that it goes before them.
+    pub file: Option<SocketFile>,
     /// One for each worker.
     pub sockets: Vec<ListenSocket>,
+}
+
+/// The file of a Unix-domain socket that is listened on. Dropping it removes the file: to be done before
+/// the sockets are closed, so that a successor can bind the path while this process still drains.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode. The inode is not given to another file while a socket of ours is open.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it and have bound the path since: that file is not ours.
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// The addresses of a configuration that need a socket of their own. Linux lets nobody listen on
+/// `127.0.0.1:80` beside `0.0.0.0:80`; as in nginx, the socket of the wider address takes the connections
+/// to both, and where a connection came to says which one it is for.
+pub fn to_bind(listeners: &[Listener]) -> impl Iterator<Item = &ListenAddress> {
+    let addresses = || listeners.iter().map(|listener| &listener.address);
+    addresses().filter(move |address| !addresses().any(|wide| covers(wide, address)))
+}
+
+/// Whether a socket on `wide` takes the connections to `narrow`.
+fn covers(wide: &ListenAddress, narrow: &ListenAddress) -> bool {
+    let (ListenAddress::Tcp(wide), ListenAddress::Tcp(narrow)) = (wide, narrow) else { return false };
+    // Port 0 is another one each time. IPv6 sockets take no IPv4 connections.
+    let same_port = wide.port() == narrow.port() && wide.port() != 0;
+    let same_family = wide.is_ipv4() == narrow.is_ipv4();
+    same_port && same_family && wide.ip().is_unspecified() && !narrow.ip().is_unspecified()
+}
+
+/// Makes sure that no address collides with one that this process listens on already, which the system
+/// would call somebody's.
+///
+/// # Errors
+/// It does; the text names both.
+pub fn check_apart(address: &ListenAddress, listening: &ListenAddress) -> io::Result<()> {
+    if covers(address, listening) || covers(listening, address) {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!(
+                "cannot listen on {address} while hopgate itself listens on {listening}; \
+                 to change the one for the other takes a restart"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Binds an address, with a socket for each worker, so that a connection never changes its thread.
@@ -55,19 +123,27 @@ pub fn bind(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
         ListenAddress::Tcp(tcp) => bind_tcp(*tcp, workers),
         ListenAddress::Unix(path) => bind_unix(path, workers),
     };
-    let (local, sockets) = bound.map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another program listens there, see `ss -ltnp`",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
-            io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
+    bound.map_err(|error| {
+        let hint = match (address, error.kind()) {
+            (ListenAddress::Tcp(_), io::ErrorKind::AddrInUse) => {
+                "; another program listens there, see `ss -ltnp`"
+            }
+            (ListenAddress::Tcp(_), io::ErrorKind::PermissionDenied) => {
+                "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+            }
+            (ListenAddress::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
+                "; no interface of this machine has the address"
+            }
+            (ListenAddress::Unix(_), io::ErrorKind::AddrInUse) => {
+                "; another program listens there, see `ss -lxp`"
+            }
             _ => "",
         };
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
-    })?;
-    Ok(Bound { address: address.clone(), local, sockets })
+    })
 }
 
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(ListenAddress, Vec<ListenSocket>)> {
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     // With SO_REUSEPORT a second process would get half of the connections instead of an error; so
     // the first socket is bound without it, to see whether the address is free.
     drop(tcp_socket(address, false)?);
@@ -81,7 +157,7 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(ListenAddress, V
         socket.listen(BACKLOG)?;
     }
     let sockets = sockets.into_iter().map(|socket| ListenSocket::Tcp(socket.into())).collect();
-    Ok((ListenAddress::Tcp(local), sockets))
+    Ok(Bound { address: ListenAddress::Tcp(address), local: ListenAddress::Tcp(local), file: None, sockets })
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -100,21 +176,31 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, workers: usize) -> io::Result<(ListenAddress, Vec<ListenSocket>)> {
+fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
+    let address = socket2::SockAddr::unix(path)?;
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None);
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        // A socket that somebody answers on is in use; one that nobody does was left behind.
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
+        // A socket that was left behind refuses. One that is in use takes the connection, or has no room
+        // for it, which a socket that may block would wait for.
+        match socket()?.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Ok(()) | Err(_) => return Err(io::ErrorKind::AddrInUse.into()),
         }
-        std::fs::remove_file(path)?;
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    let copies: io::Result<Vec<_>> =
-        (1..workers).map(|_| listener.try_clone().map(ListenSocket::Unix)).collect();
+    let listener = socket()?;
+    listener.bind(&address)?;
+    let file = SocketFile::of(path)?;
+    // To connect takes the right to write, and clients are seldom of the same user. As in nginx, who may
+    // connect is said by the permissions of the directory.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    listener.listen(BACKLOG)?;
+    let copies: io::Result<Vec<_>> = (1..workers).map(|_| listener.try_clone()).collect();
     let mut sockets = copies?;
-    sockets.push(ListenSocket::Unix(listener));
-    Ok((ListenAddress::Unix(path.to_owned()), sockets))
+    sockets.push(listener);
+    let sockets = sockets.into_iter().map(|socket| ListenSocket::Unix(socket.into())).collect();
+    let address = ListenAddress::Unix(path.to_owned());
+    Ok(Bound { local: address.clone(), address, file: Some(file), sockets })
 }
 
 /// Accepts connections on one socket, each served by a task of its own, until dropped.
@@ -156,12 +242,33 @@ impl Acceptor {
                 accepted = self.accept() => self.take(&local, accepted).await,
             }
         }
-        while let Some(accepted) = poll_once(self.accept()).await {
-            if accepted.is_err() {
-                break;
-            }
-            self.take(&local, accepted).await;
+        if let Err(error) = self.accept_rest(&local) {
+            self.complain(&error);
         }
+    }
+
+    /// Takes what waits in the queue, and not much more. The kernel is asked, not the runtime, which may not
+    /// know yet of what came last, and lets a task do only so much at a time.
+    fn accept_rest(&self, local: &Rc<Local>) -> io::Result<()> {
+        let socket = match &self.socket {
+            Listening::Tcp(listener) => SockRef::from(listener),
+            Listening::Unix(listener) => SockRef::from(listener),
+        };
+        for _ in 0..BACKLOG {
+            let (stream, peer) = match socket.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nonblocking(true)?;
+            let stream = match &self.socket {
+                Listening::Tcp(_) => Stream::Tcp(TcpStream::from_std(stream.into())?),
+                Listening::Unix(_) => Stream::Unix(UnixStream::from_std(stream.into())?),
+            };
+            begin(local, stream, peer.as_socket(), &self.address);
+        }
+        Ok(())
     }
 
     fn complain(&self, error: &io::Error) {
@@ -196,18 +303,7 @@ impl Acceptor {
     }
 }
 
-/// The result of a future if it is there already.
-async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(match future.as_mut().poll(cx) {
-            std::task::Poll::Ready(value) => Some(value),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
-}
-
+/// Gives a connection its task. The configuration in use must know the listener.
 fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: &ListenAddress) {
     let local_address = match &stream {
         Stream::Tcp(tcp) => {
@@ -222,14 +318,17 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
         id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
         address: peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port())),
         local: local_address,
-        listener: listener.clone(),
+        listener: meant(&state.config, listener, local_address).clone(),
         requests: 0,
     };
     let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
     let (permit, refused) = match local.shared.connections.enter(info.ip(), most, most_per_ip) {
         Ok(permit) => (permit, None),
-        // Counted all the same while it is told.
-        Err(setting) => (local.shared.connections.enter_anyway(info.ip()), Some(setting)),
+        Err(setting) => match local.shared.connections.refuse() {
+            Some(permit) => (permit, Some(setting)),
+            // The log has the lines of all those that are being told: it need not hear of each of a flood.
+            None => return,
+        },
     };
     let client = Client {
         peer: Peer::new(stream),
@@ -248,4 +347,17 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
             proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await;
         }),
     };
+}
+
+/// Which address of the configuration a connection came to: on the socket of a wide one, that may be a
+/// narrower one.
+fn meant<'a>(
+    config: &'a Config,
+    listener: &'a ListenAddress,
+    local: Option<SocketAddr>,
+) -> &'a ListenAddress {
+    // Without the scope of an IPv6 address, which `listen` does not know.
+    let local = local.map(|local| ListenAddress::Tcp(SocketAddr::new(local.ip(), local.port())));
+    let Some(local) = local.filter(|local| covers(listener, local)) else { return listener };
+    config.listeners.iter().map(|known| &known.address).find(|known| **known == local).unwrap_or(listener)
 }

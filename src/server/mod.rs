@@ -6,9 +6,12 @@ pub mod listener;
 pub mod tasks;
 pub mod worker;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,8 +20,11 @@ use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
 use crate::shared::Shared;
 use crate::state::State;
-use listener::{Bound, ListenSocket, bind};
+use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, to_bind};
 use worker::Order;
+
+/// How long the workers may take to obey an order that is waited for: none of them should need it.
+const OBEYED_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the server is told: by signals, later by the admin socket.
 #[derive(Debug)]
@@ -55,7 +61,8 @@ impl Server {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
-        let bound: io::Result<Vec<_>> = config.listeners.iter().map(|l| bind(&l.address, workers)).collect();
+        let bound: io::Result<Vec<_>> =
+            to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
         Ok(Self {
             bound: bound?,
             state: Arc::new(State::new(config, None)),
@@ -109,9 +116,19 @@ struct Running {
     shared: Arc<Shared>,
     writer: LogWriter,
     workers: Vec<Worker>,
-    /// The addresses as configured, with where they really are.
-    listening: Vec<(ListenAddress, ListenAddress)>,
+    /// Each worker holds the other end for as long as it runs.
+    running: Receiver<Infallible>,
+    listening: Vec<Listening>,
     is_draining: bool,
+}
+
+/// An address that is listened on.
+struct Listening {
+    /// As configured.
+    address: ListenAddress,
+    /// Where it really is.
+    local: ListenAddress,
+    _file: Option<SocketFile>,
 }
 
 struct Worker {
@@ -128,38 +145,30 @@ impl Worker {
 impl Running {
     fn start(server: Server) -> io::Result<(Self, mpsc::UnboundedReceiver<Control>)> {
         let Server { state, shared, writer, workers: count, bound, control: (ended, control) } = server;
-        let mut sockets: Vec<Vec<(ListenAddress, ListenSocket)>> = (0..count).map(|_| Vec::new()).collect();
         let mut listening = Vec::new();
-        for Bound { address, local, sockets: of_address } in bound {
-            for (worker, socket) in sockets.iter_mut().zip(of_address) {
-                worker.push((address.clone(), socket));
-            }
-            listening.push((address, local));
-        }
+        let sockets = hand_out(bound, count, &mut listening);
+        let (runs, running) = channel();
         let mut workers = Vec::new();
         for (index, sockets) in sockets.into_iter().enumerate() {
             let (orders, received) = mpsc::unbounded_channel();
             let (state, shared, writer) = (Arc::clone(&state), Arc::clone(&shared), writer.clone());
-            let ended = ended.clone();
+            let (runs, ended) = (runs.clone(), ended.clone());
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 if let Err(error) = worker::run(state, shared, writer, sockets, received) {
                     tracing::error!(worker = index, %error, "a worker cannot run");
                 }
+                drop(runs);
                 // Nobody is left to tell once the server has stopped.
                 let _ = ended.send(Control::WorkerEnded);
             })?;
             workers.push(Worker { orders });
         }
-        Ok((Self { state, shared, writer, workers, listening, is_draining: false }, control))
+        Ok((Self { state, shared, writer, workers, running, listening, is_draining: false }, control))
     }
 
     /// Binds what is new first: if that fails nothing has changed.
     fn reload(&mut self, config: Config) {
-        let wanted: Vec<_> = config.listeners.iter().map(|listener| listener.address.clone()).collect();
-        let is_new = |address: &&ListenAddress| !self.listening.iter().any(|(known, _)| known == *address);
-        let added: io::Result<Vec<_>> =
-            wanted.iter().filter(is_new).map(|address| bind(address, self.workers.len())).collect();
-        let added = match LogWriter::check(&config).and(added) {
+        let added = match LogWriter::check(&config).and_then(|()| self.bind_new(&config)) {
             Ok(added) => added,
             Err(error) => {
                 tracing::error!("reload refused, the old configuration stays: {error}");
@@ -172,26 +181,37 @@ impl Running {
         if config.error_log != self.state.config.error_log {
             tracing::warn!("`error_log` has changed: that takes a restart");
         }
-        let (kept, removed): (Vec<_>, Vec<_>) =
-            self.listening.drain(..).partition(|(address, _)| wanted.contains(address));
+        let (kept, removed): (Vec<_>, Vec<_>) = self
+            .listening
+            .drain(..)
+            .partition(|known| to_bind(&config.listeners).any(|address| *address == known.address));
         self.listening = kept;
+        // The files of those that went are removed here, before their sockets are closed.
+        let removed: Vec<_> = removed.into_iter().map(|gone| gone.address).collect();
         self.state = Arc::new(State::new(config, Some(&self.state)));
-        let removed: Vec<_> = removed.into_iter().map(|(address, _)| address).collect();
-        let mut sockets: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
-        for Bound { address, local, sockets: of_address } in added {
-            tracing::info!("listening on {local}");
-            for (worker, socket) in sockets.iter_mut().zip(of_address) {
-                worker.push((address.clone(), socket));
-            }
-            self.listening.push((address, local));
+        for bound in &added {
+            tracing::info!("listening on {}", bound.local);
         }
+        let sockets = hand_out(added, self.workers.len(), &mut self.listening);
+        let (holds, held) = channel::<Infallible>();
         for (worker, added) in self.workers.iter().zip(sockets) {
-            let order = Order::Reload { state: Arc::clone(&self.state), added, removed: removed.clone() };
+            let (state, removed, until_obeyed) = (Arc::clone(&self.state), removed.clone(), holds.clone());
             // A worker that is gone has said why.
-            let _ = worker.orders.send(order);
+            let _ = worker.orders.send(Order::Reload { state, added, removed, until_obeyed });
         }
-        remove_sockets(&removed);
+        drop(holds);
+        // Until the sockets that went are closed, the next reload could not bind their addresses again.
+        let _ = held.recv_timeout(OBEYED_WITHIN);
         tracing::info!("configuration reloaded");
+    }
+
+    fn bind_new(&self, config: &Config) -> io::Result<Vec<Bound>> {
+        let is_new = |address: &&ListenAddress| self.listening.iter().all(|known| known.address != **address);
+        let bind_apart = |address| {
+            self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
+            bind(address, self.workers.len())
+        };
+        to_bind(&config.listeners).filter(is_new).map(bind_apart).collect()
     }
 
     fn reopen_logs(&self) {
@@ -204,6 +224,8 @@ impl Running {
 
     fn drain(&mut self) {
         self.is_draining = true;
+        // Removes the files of Unix-domain sockets: from now on they are a successor's to bind.
+        self.listening.clear();
         let until = Instant::now() + self.state.config.shutdown_timeout;
         let (connections, tunnels) =
             (self.shared.connections.count(), self.shared.tunnels.load(Ordering::Relaxed));
@@ -214,18 +236,30 @@ impl Running {
         }
     }
 
-    fn end(self) {
+    fn end(mut self) {
+        self.listening.clear();
+        for worker in &self.workers {
+            // A worker that has drained is gone.
+            let _ = worker.orders.send(Order::Kill);
+        }
+        // The last lines of the access log are theirs to hand over.
+        let _ = self.running.recv_timeout(OBEYED_WITHIN);
         self.writer.flush();
-        remove_sockets(&self.listening.into_iter().map(|(address, _)| address).collect::<Vec<_>>());
     }
 }
 
-/// The files of Unix-domain sockets that are not listened on any more.
-fn remove_sockets(addresses: &[ListenAddress]) {
-    for address in addresses {
-        if let ListenAddress::Unix(path) = address {
-            // Gone already is as good.
-            let _ = std::fs::remove_file(path);
+/// Deals the sockets of addresses out to workers, one of each address to each worker.
+fn hand_out(
+    bound: Vec<Bound>,
+    workers: usize,
+    listening: &mut Vec<Listening>,
+) -> Vec<Vec<(ListenAddress, ListenSocket)>> {
+    let mut hands: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for Bound { address, local, file, sockets } in bound {
+        for (hand, socket) in hands.iter_mut().zip(sockets) {
+            hand.push((address.clone(), socket));
         }
+        listening.push(Listening { address, local, _file: file });
     }
+    hands
 }

@@ -1,13 +1,16 @@
 //! One core's runtime, with its own listeners, pools and tunnels: a request never changes its thread.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::ListenAddress;
@@ -28,15 +31,19 @@ pub enum Order {
         added: Vec<(ListenAddress, ListenSocket)>,
         /// The listeners that went.
         removed: Vec<ListenAddress>,
+        /// Dropped with the order, once all this is done.
+        until_obeyed: Sender<Infallible>,
     },
     /// Stop accepting, finish what was begun, and be done by this time.
     Drain(Instant),
+    /// End at once, with what is to be said about it; also while draining.
+    Kill,
     /// Hand the access lines to the writer.
     FlushLogs,
 }
 
 /// How long tasks that were told to end now may take for it.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Runs a worker on the current thread until it has drained.
 ///
@@ -49,8 +56,7 @@ pub fn run(
     sockets: Vec<(ListenAddress, ListenSocket)>,
     orders: mpsc::UnboundedReceiver<Order>,
 ) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async move {
+    block_on(async move {
         let local = Rc::new(Local::new(state, shared, AccessLines::new(writer)));
         let mut worker = Worker { local, acceptors: HashMap::new() };
         for (address, socket) in sockets {
@@ -58,13 +64,29 @@ pub fn run(
         }
         worker.obey(orders).await;
         Ok(())
-    })
+    })?
+}
+
+/// Runs a future on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let output = runtime.block_on(future);
+    // Dropping it would wait for the lookup of a name that has begun, however long the system's resolver
+    // takes.
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 struct Worker {
     local: Rc<Local>,
-    /// Dropping the sender stops the acceptor.
-    acceptors: HashMap<ListenAddress, (oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+    acceptors: HashMap<ListenAddress, Accepting>,
+}
+
+/// An acceptor at work.
+struct Accepting {
+    /// Dropping it stops the acceptor.
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 impl Worker {
@@ -76,52 +98,96 @@ impl Worker {
             // Told or dropped, either means the same.
             let _ = stopped.await;
         }));
-        self.acceptors.insert(address, (stop, task));
+        self.acceptors.insert(address, Accepting { stop, task });
         Ok(())
     }
 
     async fn obey(&mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        while let Some(order) = orders.recv().await {
-            match order {
-                Order::Reload { state, added, removed } => self.reload(state, added, removed),
-                Order::FlushLogs => self.local.lines.flush(),
-                Order::Drain(until) => {
-                    self.drain(until).await;
-                    break;
+        loop {
+            match orders.recv().await {
+                Some(Order::Reload { state, added, removed, until_obeyed }) => {
+                    self.reload(state, added, removed).await;
+                    drop(until_obeyed);
                 }
+                Some(Order::FlushLogs) => self.local.lines.flush(),
+                Some(Order::Drain(until)) => break self.drain(until, orders).await,
+                Some(Order::Kill) | None => break self.kill().await,
             }
         }
         self.local.lines.flush();
     }
 
-    fn reload(
+    async fn reload(
         &mut self,
         state: Arc<State>,
         added: Vec<(ListenAddress, ListenSocket)>,
         removed: Vec<ListenAddress>,
     ) {
+        // Before the configuration that does not know them: their last connections are served under the one
+        // that does.
+        stop(removed.iter().filter_map(|address| self.acceptors.remove(address))).await;
         self.local.reload(state);
         for (address, socket) in added {
             if let Err(error) = self.listen(address, socket) {
                 tracing::error!(%error, "a worker cannot listen on an address that the reload added");
             }
         }
-        for address in removed {
-            self.acceptors.remove(&address);
+    }
+
+    async fn drain(&mut self, until: Instant, mut orders: mpsc::UnboundedReceiver<Order>) {
+        stop(self.acceptors.drain().map(|(_, accepting)| accepting)).await;
+        self.local.tasks.set_phase(Phase::Draining(until));
+        self.local.pool.borrow_mut().clear();
+        let killed = async { while !matches!(orders.recv().await, Some(Order::Kill) | None) {} };
+        tokio::select! {
+            () = self.local.tasks.ended() => {}
+            () = tokio::time::sleep_until(until) => self.kill().await,
+            () = killed => self.kill().await,
         }
     }
 
-    async fn drain(&mut self, until: Instant) {
-        let stopped: Vec<_> = self.acceptors.drain().map(|(_, (_stop, task))| task).collect();
-        for task in stopped {
-            // It has ended, or has panicked, which has been told by then.
-            let _ = task.await;
+    /// Ends what there is, so that tunnels and requests can say how they ended.
+    async fn kill(&self) {
+        for accepting in self.acceptors.values() {
+            accepting.task.abort();
         }
-        self.local.tasks.set_phase(Phase::Draining(until));
-        self.local.pool.borrow_mut().clear();
-        if tokio::time::timeout_at(until, self.local.tasks.ended()).await.is_err() {
-            self.local.tasks.set_phase(Phase::Killed);
-            let _ = tokio::time::timeout(LAST_WORDS, self.local.tasks.ended()).await;
-        }
+        self.local.tasks.set_phase(Phase::Killed);
+        // What has not ended by then goes with the runtime.
+        let _ = tokio::time::timeout(LAST_WORDS, self.local.tasks.ended()).await;
+    }
+}
+
+/// Stops acceptors, and waits until they have taken what waits in their queues.
+async fn stop(acceptors: impl Iterator<Item = Accepting>) {
+    let stopping: Vec<_> = acceptors
+        .map(|Accepting { stop, task }| {
+            drop(stop);
+            task
+        })
+        .collect();
+    for task in stopping {
+        // It has ended, or has panicked, which has been told by then.
+        let _ = task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_that_does_not_end_keeps_no_worker() {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        block_on(async move {
+            let (begun, begins) = oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                begun.send(()).unwrap();
+                // Until the other end is gone, which outlives the runtime.
+                released.recv().unwrap_err();
+            });
+            begins.await.unwrap();
+        })
+        .unwrap();
+        drop(release);
     }
 }

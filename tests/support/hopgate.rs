@@ -52,18 +52,33 @@ impl Hopgate {
         hopgate.wait_until_started()
     }
 
+    /// As [`Hopgate::spawn`], with an error log that goes to `stderr` and is not collected; so its addresses are not
+    /// known either.
+    pub fn spawn_with_stderr(toml: &str, stderr: Stdio) -> Self {
+        let dir = Dir::new();
+        let file = dir.join("hopgate.toml");
+        fs::write(&file, toml).expect("the configuration can be written");
+        let args = ["run", "--config", &file.display().to_string()];
+        let child = Self::run(&dir, &args, Stdio::null(), stderr);
+        Self { child, dir, log: Lines::default(), access: Lines::default(), addrs: Vec::new() }
+    }
+
     fn spawn_with_args(dir: Dir, args: &[&str], stdout: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hopgate"))
+        let mut child = Self::run(&dir, args, stdout, Stdio::piped());
+        let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
+        Self { child, dir, log, access: Lines::default(), addrs: Vec::new() }
+    }
+
+    fn run(dir: &Dir, args: &[&str], stdout: Stdio, stderr: Stdio) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_hopgate"))
             .args(args)
-            .current_dir(&dir)
+            .current_dir(dir)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(stdout)
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
-            .expect("hopgate can be run");
-        let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
-        Self { child, dir, log, access: Lines::default(), addrs: Vec::new() }
+            .expect("hopgate can be run")
     }
 
     #[track_caller]
@@ -197,11 +212,17 @@ impl Hopgate {
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh can be run").success(), "{kill}");
     }
 
+    /// Replaces the file, and says nothing of it.
+    #[track_caller]
+    pub fn write_config(&self, toml: &str) {
+        fs::write(self.dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+    }
+
     /// Replaces the file and waits until it is taken over.
     #[track_caller]
     pub fn reload_with(&self, toml: &str) {
         let before = self.log.count();
-        fs::write(self.dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+        self.write_config(toml);
         self.signal("HUP");
         self.log.expect("configuration reloaded", before);
     }
@@ -210,7 +231,7 @@ impl Hopgate {
     #[track_caller]
     pub fn refuse_reload_with(&self, toml: &str) -> String {
         let before = self.log.count();
-        fs::write(self.dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+        self.write_config(toml);
         self.signal("HUP");
         self.log.expect("reload refused", before)
     }

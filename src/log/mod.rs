@@ -1,4 +1,8 @@
-//! Sets up the error log, and writes the one access line for each request, the two for each tunnel.
+//! Writes the one access line for each request, the two for each tunnel; the error log is beside it.
+
+mod error_log;
+
+pub use error_log::ErrorLogWriter;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,14 +10,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
-use crate::config::{AccessLog, Config, ErrorLog, Escape, LogTarget};
+use crate::config::{AccessLog, Config, Escape, LogTarget};
 use crate::routing::values::{Late, Values};
 use crate::routing::variables::{Part, Variable};
 
@@ -37,13 +39,23 @@ pub struct AccessLines {
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     orders: SyncSender<Order>,
-    dropped: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+/// What the thread is told beside its orders, so that it can be told even while it is stuck.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Batches.
+    dropped: AtomicU64,
+    /// Whether the files are to be opened anew.
+    is_reopening: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Order {
     Write(LogTarget, Vec<u8>),
-    Reopen,
+    /// Look at what is shared.
+    Wake,
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
 }
@@ -55,12 +67,10 @@ impl LogWriter {
     /// The system has no thread to give.
     pub fn start() -> io::Result<Self> {
         let (orders, received) = sync_channel(WAITING_BATCHES);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&dropped);
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(&received, &counter))?;
-        Ok(Self { orders, dropped })
+        let shared = Arc::<Shared>::default();
+        let seen = Arc::clone(&shared);
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&received, &seen))?;
+        Ok(Self { orders, shared })
     }
 
     /// Makes sure that every log file of a configuration can be written to.
@@ -81,10 +91,12 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Opens the files anew with the next line, after they were moved away.
+    /// Opens the files anew, after they were moved away, before anything more is written. Does not wait
+    /// for it.
     pub fn reopen(&self) {
-        // The thread ends with the process only.
-        let _ = self.orders.send(Order::Reopen);
+        self.shared.is_reopening.store(true, Ordering::Relaxed);
+        // If there is no room for it, there is an order at which the thread will look by itself.
+        let _ = self.orders.try_send(Order::Wake);
     }
 
     /// Waits until everything handed over so far is written, for at most a second.
@@ -97,22 +109,26 @@ impl LogWriter {
 
     fn write(&self, target: LogTarget, lines: Vec<u8>) {
         if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Write(target, lines)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn write_all(orders: &Receiver<Order>, dropped: &AtomicU64) {
+fn write_all(orders: &Receiver<Order>, shared: &Shared) {
     let mut files: HashMap<PathBuf, File> = HashMap::new();
     let mut warned = false;
     while let Ok(order) = orders.recv() {
+        let reopened = match shared.is_reopening.swap(false, Ordering::Relaxed) {
+            true => reopen_all(&mut files),
+            false => Ok(()),
+        };
         let written = match order {
             Order::Write(target, lines) => write_batch(&mut files, &target, &lines),
-            Order::Reopen => reopen_all(&mut files),
+            Order::Wake => Ok(()),
             Order::Flush(done) => done.send(()).map_err(io::Error::other),
         };
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        match written {
+        let lost = shared.dropped.swap(0, Ordering::Relaxed);
+        match reopened.and(written) {
             Err(error) if !warned => {
                 warned = true;
                 tracing::error!(%error, "the access log cannot be written; requests go on without it");
@@ -331,75 +347,6 @@ fn escape_json(out: &mut Vec<u8>, value: &[u8]) {
 
 fn hex(out: &mut Vec<u8>, byte: u8) {
     let _ = write!(out, "\\x{byte:02X}");
-}
-
-/// The error log: where `tracing` writes to.
-#[derive(Clone, Debug)]
-pub struct ErrorLogWriter {
-    target: LogTarget,
-    file: Arc<Mutex<Option<File>>>,
-}
-
-impl ErrorLogWriter {
-    /// Sends what `tracing` is told to the error log, from the level of the configuration on or as
-    /// `RUST_LOG` says. Once in a process.
-    ///
-    /// # Errors
-    /// The file cannot be opened.
-    pub fn install(config: &ErrorLog) -> io::Result<Self> {
-        let writer = Self { target: config.target.clone(), file: Arc::default() };
-        writer.reopen()?;
-        let wanted = EnvFilter::try_from_default_env();
-        let is_misunderstood = wanted.is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
-        let filter = wanted.unwrap_or_else(|_| EnvFilter::new(config.level.to_string()));
-        let is_terminal =
-            matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
-        let make = writer.clone();
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(is_terminal && std::env::var_os("NO_COLOR").is_none())
-            .with_target(false)
-            .with_writer(move || make.clone())
-            .try_init()
-            .map_err(io::Error::other)?;
-        if is_misunderstood {
-            tracing::warn!(
-                "RUST_LOG is not understood, the level of the configuration is used; `RUST_LOG=debug` would be right"
-            );
-        }
-        Ok(writer)
-    }
-
-    /// Opens the file anew, after it was moved away.
-    ///
-    /// # Errors
-    /// It cannot be opened; the old one goes on being written to.
-    pub fn reopen(&self) -> io::Result<()> {
-        if let LogTarget::File(path) = &self.target {
-            let file = open(path).map_err(|error| {
-                io::Error::new(error.kind(), format!("error_log {}: {error}", path.display()))
-            })?;
-            *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
-        }
-        Ok(())
-    }
-}
-
-impl Write for ErrorLogWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.target {
-            LogTarget::Stdout => io::stdout().lock().write(bytes),
-            LogTarget::Stderr => io::stderr().lock().write(bytes),
-            LogTarget::File(_) => match &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(file) => file.write(bytes),
-                None => Ok(bytes.len()),
-            },
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
