@@ -140,7 +140,8 @@ impl Request {
 pub struct Origin {
     /// The other end of the connection; `None` on a Unix-domain socket.
     pub peer: Option<IpAddr>,
-    /// The client: the peer, or whom the trusted proxies name: `$remote_addr`.
+    /// The client: the peer, or whom the trusted proxies name: `$remote_addr`. `None` if all that is known
+    /// is a Unix-domain socket.
     pub client: Option<IpAddr>,
     /// Whether the peer is a trusted proxy.
     pub is_trusted: bool,
@@ -150,12 +151,14 @@ impl Origin {
     /// Finds the client behind the peer of a connection.
     pub fn of(peer: Option<IpAddr>, head: &RequestHead, server: &Server) -> Self {
         let trusted = &server.trusted_proxies;
-        let peer = peer.map(|peer| peer.to_canonical());
-        Self {
-            peer,
-            client: peer.map(|peer| forwarded::client_address(peer, &head.fields, trusted)),
-            is_trusted: peer.is_some_and(|peer| forwarded::is_trusted(peer, trusted)),
-        }
+        let Some(peer) = peer.map(|peer| peer.to_canonical()) else {
+            let is_trusted = server.trusts_unix_peers;
+            let client = is_trusted.then(|| forwarded::last_untrusted(&head.fields, trusted)).flatten();
+            return Self { peer: None, client, is_trusted };
+        };
+        let is_trusted = forwarded::is_trusted(peer, trusted);
+        let named = is_trusted.then(|| forwarded::last_untrusted(&head.fields, trusted)).flatten();
+        Self { peer: Some(peer), client: Some(named.unwrap_or(peer)), is_trusted }
     }
 
     /// When no head was read.

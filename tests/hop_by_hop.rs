@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{ACCEPT, Head, Hopgate, KEY, Upstream};
+use support::{ACCEPT, Dir, Head, Hopgate, KEY, Upstream};
 
 /// Sends a GET with these field lines and returns the head that the upstream got. The answer is an empty 200.
 #[track_caller]
@@ -407,5 +407,39 @@ fn a_location_with_its_own_proxy_set_header_inherits_none() {
         server.head().expect(&[expected]).expect_none_of(&[missing]);
         server.respond_and_close("");
         client.expect_status(200);
+    }
+}
+
+#[test]
+fn r14_a_unix_socket_is_believed_only_where_it_is_trusted() {
+    let upstream = Upstream::listen();
+    let dir = Dir::new();
+    for (trusted, forwarded, real, proto) in [
+        ("", None, None, "http"),
+        (
+            r#"trusted_proxies = ["unix:", "10.0.0.0/8"]"#,
+            Some("6.6.6.6, 1.2.3.4, 10.0.0.1"),
+            Some("1.2.3.4"),
+            "https",
+        ),
+    ] {
+        let socket = dir.join("in.sock");
+        let hopgate = Hopgate::start(&format!(
+            r#"
+            workers = 1
+            {trusted}
+            [[server]]
+            listen = "unix:{}"
+            location = [{{ path = "/", proxy_pass = "http://{}" }}]
+            "#,
+            socket.display(),
+            upstream.addr()
+        ));
+        let mut client = hopgate.connect_unix(&socket);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.1\r\nX-Forwarded-Proto: https\r\n\r\n");
+        let head = upstream.accept().head();
+        assert_eq!(head.field("X-Forwarded-For"), forwarded, "{head}");
+        assert_eq!(head.field("X-Real-IP"), real, "{head}");
+        assert_eq!(head.field("X-Forwarded-Proto"), Some(proto), "{head}");
     }
 }

@@ -1,5 +1,7 @@
 //! `hopgate run`: loads the configuration, binds, serves, and does what signals say.
 
+use std::io::Write;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -19,10 +21,7 @@ pub fn run(args: &RunArgs) -> u8 {
 pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
     let config = match load() {
         Ok(config) => config,
-        Err(mistakes) => {
-            report(&mistakes);
-            return EXIT_CONFIG;
-        }
+        Err(mistakes) => return report(&mistakes),
     };
     let log = match ErrorLogWriter::install(&config.error_log) {
         Ok(log) => log,
@@ -69,7 +68,8 @@ fn raise_file_limit() {
 }
 
 fn fault(error: &std::io::Error) -> u8 {
-    eprintln!("hopgate: {error}");
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "hopgate: {error}");
     EXIT_CONFIG
 }
 

@@ -14,18 +14,15 @@ pub fn is_trusted(peer: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&peer))
 }
 
-/// The address of the client: the peer itself, or, behind trusted proxies, the last address of
-/// `X-Forwarded-For` that is not one of theirs. Walked from the right (R16): what stands further left
-/// was written by somebody whom nobody vouches for.
-pub fn client_address(peer: IpAddr, fields: &Fields, trusted: &[IpNet]) -> IpAddr {
-    if trusted.is_empty() || !is_trusted(peer, trusted) {
-        return peer.to_canonical();
-    }
-    let mut client = peer.to_canonical();
+/// The client as trusted proxies name it: the last address of `X-Forwarded-For` that is not one of theirs.
+/// Walked from the right (R16): what stands further left was written by somebody whom nobody vouches for.
+/// `None` if they name nobody.
+pub fn last_untrusted(fields: &Fields, trusted: &[IpNet]) -> Option<IpAddr> {
     let members: Vec<&[u8]> = list::members(fields.values(Known::XForwardedFor)).collect();
+    let mut client = None;
     for member in members.iter().rev() {
         let Some(address) = address(member) else { break };
-        client = address;
+        client = Some(address);
         if !is_trusted(address, trusted) {
             break;
         }
@@ -69,7 +66,9 @@ mod tests {
             start += line.len() + 1;
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        client_address(peer.parse().unwrap(), &fields, &trusted).to_string()
+        let peer: IpAddr = peer.parse().unwrap();
+        let named = is_trusted(peer, &trusted).then(|| last_untrusted(&fields, &trusted)).flatten();
+        named.unwrap_or(peer.to_canonical()).to_string()
     }
 
     #[test]

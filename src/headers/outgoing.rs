@@ -134,7 +134,8 @@ impl RequestRules<'_> {
             });
         }
         let trusted = |known| fields.values(known).next().filter(|_| self.values.origin.is_trusted);
-        if self.values.origin.peer.is_some() {
+        let is_known = self.values.origin.peer.is_some() || trusted(Known::XForwardedFor).is_some();
+        if is_known {
             self.default(out, "X-Forwarded-For", |out| {
                 self.values.write(&Variable::ProxyAddXForwardedFor, out)
             });

@@ -189,16 +189,20 @@ impl Values<'_> {
         }
     }
 
-    /// The client's `X-Forwarded-For`, if a trusted proxy sent it (R14), with the peer added.
+    /// The client's `X-Forwarded-For`, if a trusted proxy sent it (R14), with the peer added. A peer on a
+    /// Unix-domain socket has no address to add.
     fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
-        let Some(head) = self.head else { return };
-        if self.origin.is_trusted {
-            for value in head.fields.values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
-                out.extend_from_slice(value);
-                out.extend_from_slice(b", ");
-            }
+        let start = out.len();
+        let lines =
+            self.head.filter(|_| self.origin.is_trusted).map(|head| head.fields.values(Known::XForwardedFor));
+        for value in lines.into_iter().flatten().filter(|value| !value.is_empty()) {
+            separate(out, start);
+            out.extend_from_slice(value);
         }
-        self.ip(self.origin.peer, out);
+        if let Some(peer) = self.origin.peer {
+            separate(out, start);
+            display(out, peer);
+        }
     }
 
     fn of_head(&self, variable: &Variable, out: &mut Vec<u8>) {
@@ -296,6 +300,13 @@ fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
 /// Seconds with milliseconds, nginx's form of every duration.
 fn seconds(out: &mut Vec<u8>, time: Duration) {
     display(out, format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()));
+}
+
+/// Between the members of a list that starts at `start`.
+fn separate(out: &mut Vec<u8>, start: usize) {
+    if out.len() > start {
+        out.extend_from_slice(b", ");
+    }
 }
 
 /// The values of all fields of a name. nginx joins with `, `, and cookies with `; `.

@@ -96,7 +96,9 @@ impl Server {
         let (mut running, mut control) = Running::start(self)?;
         while let Some(order) = control.blocking_recv() {
             match order {
-                Control::Reload(_) | Control::ReopenLogs if running.is_draining => {}
+                Control::Reload(_) | Control::ReopenLogs if running.is_draining => {
+                    tracing::warn!("a signal was not obeyed: hopgate is draining");
+                }
                 Control::Reload(config) => running.reload(*config),
                 Control::ReopenLogs => running.reopen_logs(),
                 Control::Drain if running.is_draining => break,

@@ -46,12 +46,12 @@ impl TunnelEnd {
             Self::Idle => Some(idle),
             Self::Age => Some("tunnel_max_age"),
             Self::Linger => Some("tunnel_linger"),
-            Self::Killed => Some("shutdown_timeout"),
             Self::ClientClosed
             | Self::UpstreamClosed
             | Self::ClientReset
             | Self::UpstreamReset
-            | Self::Drain => None,
+            | Self::Drain
+            | Self::Killed => None,
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::config::error::Mistake;
 use crate::config::{ListenAddress, Listener, UpstreamAddress};
 
 impl Check<'_> {
-    /// Reports every server that stands where this configuration listens; `places` is where the
-    /// listeners stand.
+    /// Reports every upstream server that stands where the only server of the configuration listens;
+    /// `places` is where the listeners stand.
     pub(super) fn refuse_loops(&mut self, listeners: &[Listener], places: &[Range<usize>]) {
         let from_flags = self.upstreams.lone_names_are_hosts();
         for (upstream, span) in self.upstreams.places() {

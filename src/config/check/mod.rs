@@ -94,7 +94,10 @@ impl<'a> Check<'a> {
         }
         let servers = written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
         let (listeners, places) = self.listeners(written);
-        self.refuse_loops(&listeners, &places);
+        // One of several servers may well be the upstream of another, as people chain them in nginx.
+        if written.len() == 1 {
+            self.refuse_loops(&listeners, &places);
+        }
         Config {
             workers,
             shutdown_timeout: plain(&file.shutdown_timeout).unwrap_or(Duration::from_secs(30)),
