@@ -160,15 +160,24 @@ async fn leave(local: &Local, mut client: Client, after: After) -> Option<Client
 fn drop_odd_names(request: &mut Request, keep_underscores: bool) {
     let passes =
         |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || (*byte == b'_' && keep_underscores);
+    let mut dropped: Option<(String, usize)> = None;
     request.head.fields.retain(|field| {
         let is_kept = field.name.iter().all(passes);
         if !is_kept {
-            let name = String::from_utf8_lossy(field.name);
-            let hint = if field.name.contains(&b'_') { "; `underscores_in_headers = true` keeps `_`" } else { "" };
-            tracing::info!(field = %name, "a field was dropped: its name is not of letters, digits and `-`{hint}");
+            let first = || (String::from_utf8_lossy(field.name).into_owned(), 0);
+            dropped.get_or_insert_with(first).1 += 1;
         }
         is_kept
     });
+    // One line for a request, however many there are: a log is no place for a client to write to.
+    if let Some((field, count)) = dropped {
+        let hint = if field.contains('_') { "; `underscores_in_headers = true` keeps `_`" } else { "" };
+        tracing::info!(
+            field,
+            count,
+            "fields were dropped: their names are not of letters, digits and `-`{hint}"
+        );
+    }
 }
 
 fn body_of(status: u16) -> String {

@@ -5,7 +5,7 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Hopgate, Noise, Peer, Upstream, assert_same_bytes, handshake, open_tunnel, switching};
+use support::{Ending, Hopgate, Noise, Peer, Upstream, assert_same_bytes, handshake, open_tunnel, switching};
 
 /// Waits for the line that tells how a tunnel ended; returns it.
 #[track_caller]
@@ -375,4 +375,21 @@ fn a_drain_delivers_what_it_has_taken() {
     assert_same_bytes("a beginning", &Noise::seeded(8).take(received.len()), &received);
     let line = expect_end(&hopgate, "drain");
     assert!(line.contains(&format!(" sent={} ", received.len())), "{} bytes came: {line}", received.len());
+}
+
+#[test]
+fn a_reset_is_never_told_as_a_good_end_even_if_it_is_noticed_by_a_write() {
+    for client_resets in [true, false] {
+        let upstream = Upstream::listen();
+        let hopgate = Hopgate::in_front_of(&upstream);
+        let (client, server) = open_tunnel(&hopgate, &upstream);
+        let (mut resetting, mut reading) = if client_resets { (client, server) } else { (server, client) };
+        // Full in this direction, so that hopgate does not read the reset; then it writes into it.
+        resetting.send_until_stalled(&mut Noise::seeded(9));
+        resetting.reset();
+        reading.send("are you there?");
+        reading.send("and now?");
+        let (_, ending) = reading.read_to_end();
+        assert_eq!(ending, Ending::Reset);
+    }
 }

@@ -16,6 +16,7 @@ pub(super) struct Direction {
     /// Bytes that were read to be passed on.
     bytes: u64,
     flow: Flow,
+    sink_was_reset: bool,
 }
 
 /// ```text
@@ -37,7 +38,8 @@ enum Flow {
 impl Direction {
     /// With bytes that wait to be sent already, of which `counted` are the tunnel's.
     pub(super) fn new(pending: Pending, counted: u64, source_has_ended: bool) -> Self {
-        Self { pending, bytes: counted, flow: if source_has_ended { Flow::Ending } else { Flow::Open } }
+        let flow = if source_has_ended { Flow::Ending } else { Flow::Open };
+        Self { pending, bytes: counted, flow, sink_was_reset: false }
     }
 
     /// Whether nothing is left to do.
@@ -55,13 +57,19 @@ impl Direction {
         self.flow == Flow::Cut
     }
 
+    /// Whether the sink's connection was reset, rather than closed in good order before.
+    pub(super) fn sink_was_reset(&self) -> bool {
+        self.sink_was_reset
+    }
+
     /// How many bytes the sink took.
     pub(super) fn delivered(&self) -> u64 {
         self.bytes.saturating_sub(self.pending.len() as u64)
     }
 
     /// Moves what can be moved now, through a buffer that is borrowed for the time of the call; says
-    /// whether anything moved.
+    /// whether anything moved. `source_was_reset` is what the other direction knows of this one's source: the
+    /// system tells of a reset once, and of an end from then on, which must not be taken for a FIN.
     ///
     /// # Errors
     /// The source's connection is broken.
@@ -71,6 +79,7 @@ impl Direction {
         from: &mut Stream,
         to: &mut Stream,
         buffer: &mut [u8],
+        source_was_reset: bool,
     ) -> io::Result<bool> {
         let mut moved = false;
         for _ in 0..TURNS {
@@ -90,13 +99,14 @@ impl Direction {
             match from.poll_read(cx, buffer) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(0)) if source_was_reset => return Err(io::ErrorKind::ConnectionReset.into()),
                 Poll::Ready(Ok(0)) => {
                     self.flow = if self.is_cut() { Flow::Ended } else { Flow::Ending };
                 }
                 Poll::Ready(Ok(_)) if self.is_cut() => {}
                 Poll::Ready(Ok(count)) => match self.pending.poll_send(cx, to, &buffer[..count]) {
                     Poll::Ready(Ok(())) => self.bytes += count as u64,
-                    Poll::Ready(Err(_)) => self.cut(),
+                    Poll::Ready(Err(error)) => self.cut(&error),
                     Poll::Pending => {
                         self.bytes += count as u64;
                         return Ok(true);
@@ -115,14 +125,16 @@ impl Direction {
             return Poll::Ready(false);
         }
         self.pending.poll_flush(cx, to).map(|sent| {
-            if sent.is_err() {
-                self.cut();
+            if let Err(error) = sent {
+                self.cut(&error);
             }
             true
         })
     }
 
-    fn cut(&mut self) {
+    /// A sink that was closed in good order before, and is written to, says EPIPE; one that was not, ECONNRESET.
+    fn cut(&mut self, error: &io::Error) {
+        self.sink_was_reset = error.kind() == io::ErrorKind::ConnectionReset;
         self.bytes = self.delivered();
         self.pending = Pending::default();
         self.flow = if self.source_has_ended() { Flow::Ended } else { Flow::Cut };
@@ -151,7 +163,7 @@ mod tests {
         drop(upstream);
 
         client.write_all(b"lost").await.unwrap();
-        poll_fn(|cx| match direction.poll(cx, &mut from, &mut to, &mut buffer) {
+        poll_fn(|cx| match direction.poll(cx, &mut from, &mut to, &mut buffer, false) {
             Ok(_) if direction.is_cut() => Poll::Ready(()),
             Ok(_) => Poll::Pending,
             Err(error) => panic!("{error}"),
@@ -162,7 +174,7 @@ mod tests {
 
         client.write_all(b"lost, too").await.unwrap();
         drop(client);
-        poll_fn(|cx| match direction.poll(cx, &mut from, &mut to, &mut buffer) {
+        poll_fn(|cx| match direction.poll(cx, &mut from, &mut to, &mut buffer, false) {
             Ok(_) if direction.has_ended() => Poll::Ready(()),
             Ok(_) => Poll::Pending,
             Err(error) => panic!("{error}"),

@@ -189,8 +189,12 @@ impl Tunnel {
         }
         let moved = {
             let buffer = &mut self.local.buffers.borrow_mut().input;
-            let up = self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, buffer);
-            let down = self.to_client.poll(cx, &mut self.upstream, &mut self.client, buffer);
+            let client_was_reset = self.to_client.sink_was_reset();
+            let up =
+                self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, buffer, client_was_reset);
+            let upstream_was_reset = self.to_upstream.sink_was_reset();
+            let down =
+                self.to_client.poll(cx, &mut self.upstream, &mut self.client, buffer, upstream_was_reset);
             match (up, down) {
                 (Err(_), _) => return Poll::Ready(TunnelEnd::ClientReset),
                 (_, Err(_)) => return Poll::Ready(TunnelEnd::UpstreamReset),
