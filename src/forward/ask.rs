@@ -58,18 +58,7 @@ pub async fn ask(
     let mut may_reuse = protocol.is_none();
     loop {
         let (lease, upstream, is_reused) = asking.reach(client, exchange, may_reuse).await?;
-        let body = exchange.request().body;
-        let mut attempt = Attempt {
-            upstream: Peer::new(upstream),
-            request: Pump::new(body, request_encoding(body, exchange), max_body(exchange)),
-            interim: Pending::default(),
-            interims: 0,
-            scanned: 0,
-            heard: false,
-            sink_error: None,
-            last: Instant::now(),
-        };
-        attempt.request.prepend(&head);
+        let mut attempt = Attempt::new(upstream, &head, exchange);
         let started = attempt.last;
         let answer = attempt.answer(&asking, client, exchange).await;
         if !attempt.interim.is_empty() {
@@ -83,7 +72,7 @@ pub async fn ask(
                     upstream.status = head.status;
                     upstream.header = Some(started.elapsed());
                 });
-                exchange.outcome.late.received += attempt.request.content();
+                exchange.outcome.late.received = attempt.request.content();
                 let Attempt { upstream, request, .. } = attempt;
                 return Ok(Answered { head, upstream, lease, request, started });
             }
@@ -217,6 +206,23 @@ struct Attempt {
 }
 
 impl Attempt {
+    /// With the head in front of the body; nothing is sent yet.
+    fn new(upstream: Stream, head: &[u8], exchange: &Exchange) -> Self {
+        let body = exchange.request().body;
+        let mut request = Pump::new(body, request_encoding(body, exchange), max_body(exchange));
+        request.prepend(head);
+        Self {
+            upstream: Peer::new(upstream),
+            request,
+            interim: Pending::default(),
+            interims: 0,
+            scanned: 0,
+            heard: false,
+            sink_error: None,
+            last: Instant::now(),
+        }
+    }
+
     /// Sends the request and reads the head of the answer; 1xx answers are passed on.
     async fn answer(
         &mut self,

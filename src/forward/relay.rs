@@ -47,6 +47,7 @@ pub async fn relay(
     relaying.response.prepend(&bytes);
     let result = relaying.run(local, client, exchange).await;
     let late = &mut exchange.outcome.late;
+    late.received = relaying.request.content();
     late.body_sent = relaying.response.written();
     late.sent = late.body_sent + bytes.len() as u64;
     note(exchange, |upstream| upstream.response = Some(started.elapsed()));
