@@ -188,7 +188,7 @@ impl fmt::Display for ProxyError {
             Self::Switch(what) => {
                 return write!(f, "the upstream's 101 does not answer the request: {what}");
             }
-            Self::Stopping => "the request was not done within `shutdown_timeout`",
+            Self::Stopping => "hopgate ended before the answer was through: told to, or `shutdown_timeout` was over",
         })
     }
 }
