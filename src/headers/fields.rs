@@ -187,24 +187,9 @@ impl Fields {
         &self.bytes
     }
 
-    /// Gives the bytes up for another use of their memory.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
     /// All fields in their order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
         self.entries.iter().map(|entry| self.field(entry))
-    }
-
-    /// How many fields there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// The values of all fields of one meaning, in their order.

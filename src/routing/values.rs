@@ -1,6 +1,7 @@
 //! What the variables are worth: for a request on its way, and for the log afterwards.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::client::ClientInfo;
@@ -361,10 +362,11 @@ fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_default()
+/// It does not change while the process runs.
+fn hostname() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    NAME.get_or_init(read)
 }
 
 #[cfg(test)]
