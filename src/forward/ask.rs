@@ -125,8 +125,7 @@ impl Asking<'_> {
         }
         let mut failed = ProxyError::Connect(io::ErrorKind::NotFound.into());
         while let Some(lease) = self.group.choose(&self.tried) {
-            let address = lease.server().address.to_string();
-            exchange.outcome.upstreams.push(UpstreamOutcome { address, ..UpstreamOutcome::default() });
+            exchange.outcome.upstreams.push(UpstreamOutcome::of(lease.server().address.clone()));
             let started = Instant::now();
             if let Some(stream) = self.pooled(&lease, may_reuse) {
                 note(exchange, |upstream| upstream.connect = Some(Duration::ZERO));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::ClientInfo;
 use crate::clock;
-use crate::config::{ListenAddress, ProxyPass};
+use crate::config::{ListenAddress, ProxyPass, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
@@ -45,10 +45,10 @@ pub struct Outcome {
 }
 
 /// What became of a request at one upstream server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UpstreamOutcome {
-    /// The server, as configured.
-    pub address: String,
+    /// The server, as configured. Put into words only where a line says it.
+    pub address: UpstreamAddress,
     /// The status of its answer; 0 if there was none.
     pub status: u16,
     /// From the choice of the server to the connection.
@@ -240,7 +240,7 @@ impl Values<'_> {
             }
             let time = match variable {
                 Variable::UpstreamAddr => {
-                    out.extend_from_slice(upstream.address.as_bytes());
+                    display(out, &upstream.address);
                     continue;
                 }
                 Variable::UpstreamStatus => {
@@ -259,6 +259,13 @@ impl Values<'_> {
                 None => out.push(b'-'),
             }
         }
+    }
+}
+
+impl UpstreamOutcome {
+    /// For a server that is about to be asked.
+    pub fn of(address: UpstreamAddress) -> Self {
+        Self { address, status: 0, connect: None, header: None, response: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{Upstream, UpstreamAddress};
-use crate::headers::fields::Fields;
+use crate::headers::fields::{Fields, Known};
 use crate::headers::list;
 use crate::io::Stream;
 
@@ -81,8 +81,8 @@ impl Pool {
 /// How long the upstream says that it will keep the connection: `Keep-Alive: timeout=5`, as Node does.
 /// A second less is used, so that a request is not sent into a connection that is being closed.
 pub fn keep_alive_hint(fields: &Fields) -> Option<Duration> {
-    let timeout = list::members(fields.named("keep-alive").collect::<Vec<_>>().into_iter())
-        .find_map(|member| member.strip_prefix(b"timeout="))?;
+    let timeout =
+        list::members(fields.values(Known::KeepAlive)).find_map(|member| member.strip_prefix(b"timeout="))?;
     let seconds: u64 = std::str::from_utf8(timeout).ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).saturating_sub(Duration::from_secs(1)))
 }
