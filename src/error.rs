@@ -61,6 +61,29 @@ pub enum ProxyError {
     Switch(&'static str),
     /// The grace period of a drain is over.
     Stopping,
+    /// A `return` of the configuration says so.
+    Returned(u16),
+    /// The upstream's answer has a status that `error_page` is for, and `proxy_intercept_errors` is on.
+    Intercepted(Box<Intercepted>),
+    /// The location is `internal`.
+    Internal,
+    /// The configuration sends the request round in a circle.
+    Cycle,
+    /// A rewrite has left no path.
+    BadRewrite,
+    /// The configuration sends the request to a named location that is not there.
+    NoSuchName(String),
+    /// The body went to an upstream that failed; there is none left for another one.
+    BodyIsGone,
+}
+
+/// An answer of an upstream that is not passed on.
+#[derive(Debug)]
+pub struct Intercepted {
+    /// Its status.
+    pub status: u16,
+    /// What it asks the client for: a 401 without it would be none (RFC 9110 §15.5.2).
+    pub www_authenticate: Vec<Vec<u8>>,
 }
 
 /// Who is to blame, and with it how loud the log is.
@@ -86,7 +109,10 @@ impl ProxyError {
             Self::Target(_) | Self::Host(_) | Self::Body(_) => 400,
             Self::Method => 405,
             Self::Expectation => 417,
-            Self::NoLocation => 404,
+            Self::NoLocation | Self::Internal => 404,
+            Self::Returned(status) => *status,
+            Self::Intercepted(answer) => answer.status,
+            Self::Cycle | Self::BadRewrite | Self::NoSuchName(_) => 500,
             Self::BodyTooLarge => 413,
             Self::Handshake(HandshakeError::Version) => 426,
             Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
@@ -98,6 +124,7 @@ impl ProxyError {
             | Self::UpstreamHead(_)
             | Self::UpstreamBody(_)
             | Self::TooManyInterim
+            | Self::BodyIsGone
             | Self::Switch(_) => 502,
             Self::ConnectTimeout | Self::UpstreamTimeout(_) => 504,
         }
@@ -106,6 +133,8 @@ impl ProxyError {
     /// Who is to blame.
     pub fn fault(&self) -> Fault {
         match self.status() {
+            // An operator's `return 502` is no fault of an upstream's.
+            _ if matches!(self, Self::Returned(_)) => Fault::Client,
             502 | 504 => Fault::Upstream,
             503 => Fault::Limit,
             _ => Fault::Client,
@@ -126,6 +155,7 @@ impl ProxyError {
             | Self::TooManyConnections(_)
             | Self::ClientGone(_)
             | Self::ClientTimeout
+            | Self::BodyIsGone
             | Self::Stopping => false,
             // A client that believes to be in a WebSocket may have sent frames already.
             Self::Handshake(_) | Self::Switch(_) => false,
@@ -133,6 +163,12 @@ impl ProxyError {
             | Self::Expectation
             | Self::NoLocation
             | Self::WebSocketRefused
+            | Self::Returned(_)
+            | Self::Intercepted(_)
+            | Self::Internal
+            | Self::Cycle
+            | Self::BadRewrite
+            | Self::NoSuchName(_)
             | Self::Connect(_)
             | Self::ConnectTimeout
             | Self::Upstream(_)
@@ -188,6 +224,13 @@ impl fmt::Display for ProxyError {
             Self::Switch(what) => {
                 return write!(f, "the upstream's 101 does not answer the request: {what}");
             }
+            Self::Returned(_) => "the configuration says so by a `return`",
+            Self::Intercepted(_) => "the upstream answered so, and `proxy_intercept_errors` is on",
+            Self::Internal => "the location is `internal`, and the client has asked for it",
+            Self::Cycle => "the configuration rewrites or redirects the request more than ten times",
+            Self::BadRewrite => "a `rewrite` has left no path, or one that leads out of the root",
+            Self::NoSuchName(name) => return write!(f, "there is no location `{name}` in this server"),
+            Self::BodyIsGone => "the request body was sent to an upstream that failed: it cannot be sent again",
             Self::Stopping => "hopgate ended before the answer was through: told to, or `shutdown_timeout` was over",
         })
     }
@@ -227,23 +270,49 @@ impl fmt::Display for BodyError {
 
 impl Error for BodyError {}
 
-/// The reason phrases of the statuses that the proxy itself sends, RFC 9110 §15.
+/// The reason phrases of the statuses that hopgate itself may send, RFC 9110 §15.
 pub fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
         408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
         426 => "Upgrade Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
         _ => "Error",
     }
 }

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::config::{AccessLog, Location, Server};
+use crate::config::{AccessLog, Location, PageStatus, Server};
 use crate::error::{Fault, ProxyError};
+use crate::http1::body::BodyLength;
 use crate::http1::head::RequestHead;
 use crate::request::{Origin, Request};
-use crate::routing::values::{Outcome, Values};
+use crate::routing::course::Course;
+use crate::routing::route::{Routed, Router, Verdict};
+use crate::routing::script::is_redirect;
+use crate::routing::values::{Outcome, Values, verbatim};
 use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
 use crate::state::State;
@@ -20,7 +24,12 @@ use crate::upstream::balance::Group;
 pub struct Exchange {
     state: Arc<State>,
     server: usize,
-    location: Option<usize>,
+    location: usize,
+    course: Course,
+    /// The status that an error page says its answer has.
+    page_status: Option<u16>,
+    /// Whether it has come to an error page.
+    is_error_page: bool,
     subject: Subject,
     origin: Origin,
     started: Instant,
@@ -28,6 +37,8 @@ pub struct Exchange {
     pub wants_upgrade: bool,
     /// Whether the body was read to its end; an exchange without a body begins so.
     pub has_read_body: bool,
+    /// Whether a part of the body went to an upstream, so that no other one can get it.
+    pub has_lost_body: bool,
     /// What became of it so far.
     pub outcome: Outcome,
 }
@@ -38,6 +49,35 @@ pub(crate) enum Subject {
     Nothing,
     Head(Box<RequestHead>),
     Request(Box<Request>),
+}
+
+/// Where an exchange goes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The beginning.
+    Start,
+    /// Another path, decoded, with its query.
+    Path(Vec<u8>),
+    /// A named location.
+    Named(String),
+}
+
+/// What an error page is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ErrorWay {
+    /// A further part of the way.
+    On(Way),
+    /// The client is sent elsewhere.
+    Redirect(u16, Vec<u8>),
+}
+
+/// What dealing with an exchange came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It is answered.
+    Answered(After),
+    /// It goes on from here.
+    Elsewhere(Way),
 }
 
 /// What becomes of the client's connection after an answer.
@@ -58,18 +98,11 @@ impl Exchange {
         started: Instant,
     ) -> Self {
         let rules = &state.config.servers[server];
-        let (location, origin) = match &subject {
-            Subject::Request(request) => {
-                (rules.paths.find(request.path()), Origin::of(client.info.ip(), &request.head, rules))
-            }
-            Subject::Head(head) => (None, Origin::of(client.info.ip(), head, rules)),
-            Subject::Nothing => (None, Origin::unknown(client.info.ip())),
+        let origin = match subject.head() {
+            Some(head) => Origin::of(client.info.ip(), head, rules),
+            None => Origin::unknown(client.info.ip()),
         };
-        let location = match &subject {
-            // `OPTIONS *` is about the server as a whole: it goes where the server's root goes.
-            Subject::Request(request) if request.path() == b"*" => rules.paths.find(b"/"),
-            _ => location,
-        };
+        let location = rules.outer();
         let mut outcome = Outcome::default();
         outcome.late.head_received = subject.head().map_or(0, |head| head.fields.bytes().len() as u64);
         let has_read_body = subject.request().is_some_and(|request| request.body.is_empty());
@@ -77,11 +110,15 @@ impl Exchange {
             state,
             server,
             location,
+            course: Course::default(),
+            page_status: None,
+            is_error_page: false,
             subject,
             origin,
             started,
             wants_upgrade: false,
             has_read_body,
+            has_lost_body: false,
             outcome,
         }
     }
@@ -106,14 +143,112 @@ impl Exchange {
         &self.state.config.servers[self.server]
     }
 
-    /// The location, if there is one for the path.
-    pub fn location(&self) -> Option<&Location> {
-        self.location.map(|location| &self.server().locations[location])
+    /// The location that it has come to; the server's outer one before that, and if none has the path.
+    pub fn location(&self) -> &Location {
+        &self.server().locations[self.location]
+    }
+
+    /// Keeps what an expression in `server_name` has found in the host.
+    pub(crate) fn capture_host(&self, client: &Client) {
+        self.state.capture_host(&client.info.listener, &self.request().host, &self.course.slots);
+    }
+
+    /// Where its way has led so far.
+    pub fn course(&self) -> &Course {
+        &self.course
     }
 
     /// The upstream of the location.
     pub fn group(&self) -> Option<Arc<Group>> {
-        self.location().map(|location| Arc::clone(&self.state.groups[location.proxy_pass.upstream]))
+        self.location().proxy_pass().map(|pass| Arc::clone(&self.state.groups[pass.upstream]))
+    }
+
+    /// Takes the next part of the way: finds the location and runs the scripts. What is to be done there
+    /// is returned.
+    pub(crate) fn take(&mut self, client: &Client, way: Way) -> Verdict {
+        let mut course = std::mem::take(&mut self.course);
+        let router = Router {
+            config: &self.state.config,
+            server: self.server(),
+            client: &client.info,
+            origin: self.origin,
+            request: self.request(),
+            outcome: &self.outcome,
+        };
+        let routed = match way {
+            Way::Start => router.start(&mut course),
+            Way::Path(target) if course.may_change() => {
+                let (path, args) = Self::split_target(&target);
+                course.rewrite(path, args);
+                course.is_internal = true;
+                router.start(&mut course)
+            }
+            Way::Path(_) => Routed { location: self.location, verdict: Verdict::Cycle },
+            Way::Named(name) => router.named(&mut course, &name),
+        };
+        self.course = course;
+        self.location = routed.location;
+        routed.verdict
+    }
+
+    /// What the configuration has in store for an error, if it has: a further way, or a redirect.
+    pub(crate) fn error_page(&mut self, client: &Client, error: &ProxyError) -> Option<ErrorWay> {
+        let status = error.status();
+        // Nothing can be said behind a head that is out, or to a client that is gone.
+        let is_lost = self.outcome.status != 0 || matches!(status, 444 | 499);
+        if is_lost || self.is_error_page || !matches!(self.subject, Subject::Request(_)) {
+            return None;
+        }
+        let location = self.location();
+        let is_last = !location.recursive_error_pages;
+        let page = location.error_page(status)?;
+        let mut to = Vec::new();
+        page.to.write(&mut to, &self.values(client), verbatim);
+        let answer = page.answer;
+        self.is_error_page = is_last;
+        self.page_status = match answer {
+            PageStatus::OfError => Some(status),
+            PageStatus::OfPage => None,
+            PageStatus::Fixed(status) => Some(status),
+        };
+        match to.first() {
+            Some(b'/') => {
+                self.course.is_get = !self.is_head();
+                Some(ErrorWay::On(Way::Path(to)))
+            }
+            Some(b'@') => Some(ErrorWay::On(Way::Named(String::from_utf8_lossy(&to).into_owned()))),
+            _ => {
+                let status = self.page_status.take().filter(|status| is_redirect(*status)).unwrap_or(302);
+                Some(ErrorWay::Redirect(status, to))
+            }
+        }
+    }
+
+    /// Whether an error of this status would be answered by an error page.
+    pub fn has_error_page(&self, status: u16) -> bool {
+        !self.is_error_page && self.location().error_page(status).is_some()
+    }
+
+    /// The status that an answer goes out with: an error page has that of the error, unless it is written
+    /// otherwise.
+    pub fn status_of(&self, answer: u16) -> u16 {
+        self.page_status.unwrap_or(answer)
+    }
+
+    /// An error stands for itself, whatever error page it came from.
+    pub(crate) fn forget_page_status(&mut self) {
+        self.page_status = None;
+    }
+
+    /// How the body goes to an upstream.
+    ///
+    /// # Errors
+    /// It went to another one already.
+    pub fn body_to_send(&self) -> Result<BodyLength, ProxyError> {
+        if self.course.is_get {
+            return Ok(BodyLength::Length(0));
+        }
+        if self.has_lost_body { Err(ProxyError::BodyIsGone) } else { Ok(self.request().body) }
     }
 
     /// When its first byte arrived.
@@ -123,7 +258,7 @@ impl Exchange {
 
     /// Where it is recorded.
     pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
-        self.location().map_or(&self.server().access_log, |location| &location.access_log).as_ref()
+        self.location().access_log.as_ref()
     }
 
     /// What the variables can ask about.
@@ -133,8 +268,10 @@ impl Exchange {
             origin: self.origin,
             head: self.subject.head(),
             request: self.subject.request(),
-            server_name: &self.server().name,
-            proxy_pass: self.location().map(|location| &location.proxy_pass),
+            config: &self.state.config,
+            server: self.server(),
+            location: self.location(),
+            course: &self.course,
             outcome: &self.outcome,
         }
     }

@@ -18,6 +18,7 @@ pub mod client;
 pub mod exchange;
 pub mod forward;
 pub mod proxy;
+pub mod reply;
 pub mod upgrade;
 pub mod websocket;
 

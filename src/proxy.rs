@@ -2,21 +2,20 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::clock;
-use crate::error::{ProxyError, reason};
-use crate::exchange::{After, Exchange, Subject};
+use crate::config::Content;
+use crate::error::ProxyError;
+use crate::exchange::{After, Done, ErrorWay, Exchange, Subject, Way};
 use crate::forward;
-use crate::headers::outgoing::Connection;
-use crate::http1::head::{HeadError, RequestHead, Version};
+use crate::http1::head::{HeadError, RequestHead};
+use crate::reply::{self, Reply};
 use crate::request::{Addressed, Request};
+use crate::routing::route::Verdict;
 use crate::shared::Local;
 use crate::upgrade::{self, Intent, Switched};
-use crate::websocket::{self, HandshakeError};
 
 /// Answers one request. What is returned is the client if its connection goes on as HTTP.
 pub async fn handle(
@@ -30,43 +29,114 @@ pub async fn handle(
         Ok(exchange) => exchange,
         Err((exchange, error)) => return fail(local, client, *exchange, error).await,
     };
-    let result = match exchange.location() {
-        None => Err(ProxyError::NoLocation),
-        Some(location) => match Intent::of(exchange.request(), &location.upgrade) {
-            Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
-            Err(error) => {
-                exchange.wants_upgrade = true;
-                Err(error)
+    let mut way = Way::Start;
+    loop {
+        let result;
+        (client, exchange, result) = match serve(local, client, exchange, way).await {
+            Served::Tunnel => return None,
+            Served::Http(goes_on, result) => {
+                let (client, exchange) = *goes_on;
+                (client, exchange, result)
             }
-            Ok(Intent::Upgrade(upgrade)) => {
-                exchange.wants_upgrade = true;
-                match upgrade::switch(local, client, exchange, upgrade).await {
-                    Switched::Tunnel => return None,
-                    Switched::Answered(goes_on, result) => {
-                        let (client, exchange) = *goes_on;
-                        return finish(local, client, exchange, result).await;
-                    }
+        };
+        match result {
+            Ok(Done::Answered(after)) => {
+                record(local, &client, &mut exchange);
+                return leave(local, client, after).await;
+            }
+            Ok(Done::Elsewhere(next)) => way = next,
+            Err(error) => match exchange.error_page(&client, &error) {
+                Some(ErrorWay::On(next)) => {
+                    exchange.tell(&client, &error);
+                    way = next;
                 }
-            }
-        },
-    };
-    finish(local, client, exchange, result).await
+                Some(ErrorWay::Redirect(status, to)) => {
+                    exchange.tell(&client, &error);
+                    let after = exchange.after_error(&client, &error);
+                    return answer(local, client, exchange, Reply::redirect(status, to), after).await;
+                }
+                None => return fail(local, client, exchange, error).await,
+            },
+        }
+    }
 }
 
-/// Ends an exchange: an error becomes a response, the access line is written.
-async fn finish(
-    local: &Rc<Local>,
-    client: Client,
-    mut exchange: Exchange,
-    result: Result<After, ProxyError>,
-) -> Option<Client> {
-    match result {
-        Ok(after) => {
-            record(local, &client, &mut exchange);
-            leave(local, client, after).await
+/// What one part of a request's way came to.
+enum Served {
+    /// The connection is a tunnel now.
+    Tunnel,
+    /// The connection is one of HTTP.
+    Http(Box<(Client, Exchange)>, Result<Done, ProxyError>),
+}
+
+/// Takes one part of the way: finds the location, and does what is to be done there.
+async fn serve(local: &Rc<Local>, mut client: Client, mut exchange: Exchange, way: Way) -> Served {
+    let result = match settled(&mut client, &mut exchange, way).await {
+        Ok(Some(done)) => Ok(done),
+        Ok(None) => match intent(&mut exchange) {
+            Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
+            Ok(Intent::Upgrade(upgrade)) => match upgrade::switch(local, client, exchange, upgrade).await {
+                Switched::Tunnel => return Served::Tunnel,
+                Switched::Answered(goes_on, result) => return Served::Http(goes_on, result),
+            },
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    Served::Http(Box::new((client, exchange)), result)
+}
+
+/// Finds the location. `None` if the upstream is to answer.
+async fn settled(client: &mut Client, exchange: &mut Exchange, way: Way) -> Result<Option<Done>, ProxyError> {
+    match exchange.take(client, way) {
+        Verdict::Content => {}
+        Verdict::Answer(script) => {
+            let reply = Reply::of_script(script, exchange, client)?;
+            return reply_to(client, exchange, &reply).await.map(Some);
         }
-        Err(error) => fail(local, client, exchange, error).await,
+        Verdict::Internal => return Err(ProxyError::Internal),
+        Verdict::Cycle => return Err(ProxyError::Cycle),
+        Verdict::BadPath => return Err(ProxyError::BadRewrite),
+        Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
     }
+    match exchange.location().content {
+        Content::Proxy(_) => Ok(None),
+        Content::Nothing => Err(ProxyError::NoLocation),
+    }
+}
+
+/// What the client wants of the upstream. What an error page has made a GET of is no handshake any more.
+fn intent(exchange: &mut Exchange) -> Result<Intent, ProxyError> {
+    if exchange.course().is_get {
+        return Ok(Intent::Forward);
+    }
+    let intent = Intent::of(exchange.request(), &exchange.location().upgrade);
+    exchange.wants_upgrade = !matches!(intent, Ok(Intent::Forward));
+    intent
+}
+
+/// Sends an answer of hopgate's own.
+async fn reply_to(client: &mut Client, exchange: &mut Exchange, reply: &Reply) -> Result<Done, ProxyError> {
+    let goes_on = exchange.has_read_body && exchange.may_keep_alive(client);
+    let after = if goes_on { After::Open } else { After::Close };
+    if reply::send(client, exchange, reply, after).await {
+        Ok(Done::Answered(after))
+    } else {
+        Err(ProxyError::ClientTimeout)
+    }
+}
+
+/// The last answer to a request.
+async fn answer(
+    local: &Rc<Local>,
+    mut client: Client,
+    mut exchange: Exchange,
+    reply: Reply,
+    after: After,
+) -> Option<Client> {
+    let sent = reply::send(&mut client, &mut exchange, &reply, after).await;
+    record(local, &client, &mut exchange);
+    if sent { leave(local, client, after).await } else { None }
 }
 
 /// Answers what never became a request: a head that is none, or that did not come in time.
@@ -106,7 +176,9 @@ fn exchange(
         Err(error) => return Err(failed(state, server, error)),
     };
     drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
-    Ok(Exchange::new(state, server, Subject::Request(Box::new(request)), client, started))
+    let exchange = Exchange::new(state, server, Subject::Request(Box::new(request)), client, started);
+    exchange.capture_host(client);
+    Ok(exchange)
 }
 
 /// Tells the client of an error, if it can still be told, and the log.
@@ -118,6 +190,12 @@ async fn fail(
 ) -> Option<Client> {
     exchange.tell(&client, &error);
     let status = error.status();
+    if status == 444 && exchange.outcome.status == 0 {
+        // nginx's own: the connection ends without a word.
+        exchange.outcome.status = status;
+        record(local, &client, &mut exchange);
+        return None;
+    }
     if exchange.outcome.status != 0 || status == 499 {
         // The head is out already, or nobody listens: what is left is to make sure that the
         // client does not take what it got for the whole.
@@ -128,15 +206,9 @@ async fn fail(
         client.peer.stream.reset();
         return None;
     }
-    exchange.outcome.status = status;
+    exchange.forget_page_status();
     let after = exchange.after_error(&client, &error);
-    let response = error_response(&error, &exchange, after);
-    exchange.outcome.late.sent = response.len() as u64;
-    exchange.outcome.late.body_sent = if exchange.is_head() { 0 } else { body_of(status).len() as u64 };
-    let timeout = exchange.location().map_or(Duration::from_secs(5), |location| location.timeouts.send);
-    let sent = client.send(&response, timeout).await;
-    record(local, &client, &mut exchange);
-    if sent { leave(local, client, after).await } else { None }
+    answer(local, client, exchange, Reply::of_error(&error), after).await
 }
 
 /// Writes the access line.
@@ -178,48 +250,6 @@ fn drop_odd_names(request: &mut Request, keep_underscores: bool) {
             "fields were dropped: their names are not of letters, digits and `-`{hint}"
         );
     }
-}
-
-fn body_of(status: u16) -> String {
-    format!("{status} {}\n", reason(status))
-}
-
-/// The whole response that tells a client of an error.
-fn error_response(error: &ProxyError, exchange: &Exchange, after: After) -> Vec<u8> {
-    let status = error.status();
-    let body = body_of(status);
-    let version = exchange.head().map_or(Version::Http11, |head| head.version);
-    let connection = Connection::of(version, after == After::Open).line();
-    let date = clock::with_http(str::to_owned);
-    let mut response = format!(
-        "HTTP/1.1 {status} {}\r\nServer: hopgate\r\nDate: {date}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
-        reason(status),
-        body.len(),
-    );
-    match error {
-        // RFC 9110 §15.5.6.
-        ProxyError::Method => response.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"),
-        // RFC 6455 §4.4, RFC 9110 §15.5.22.
-        ProxyError::Handshake(HandshakeError::Version) => {
-            response.push_str(&format!(
-                "Sec-WebSocket-Version: {}\r\nUpgrade: websocket\r\n",
-                websocket::VERSION
-            ));
-        }
-        _ => {}
-    }
-    let mut response = response.into_bytes();
-    match error {
-        ProxyError::Handshake(HandshakeError::Version) => {
-            response.extend_from_slice(b"Connection: Upgrade, close\r\n");
-        }
-        _ => response.extend_from_slice(connection),
-    }
-    response.extend_from_slice(b"\r\n");
-    if !exchange.is_head() {
-        response.extend_from_slice(body.as_bytes());
-    }
-    response
 }
 
 impl From<HeadError> for ProxyError {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ListenAddress, Server};
+use crate::routing::regex::Slots;
 use crate::upstream::balance::Group;
 
 /// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
@@ -27,6 +28,13 @@ impl State {
     pub fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
         let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
         Some(listener.servers.find(host))
+    }
+
+    /// Leaves the groups of the expression that the server for a host was found by in `slots`.
+    pub fn capture_host(&self, listener: &ListenAddress, host: &str, slots: &Slots) {
+        if let Some(listener) = self.config.listeners.iter().find(|known| known.address == *listener) {
+            listener.servers.capture(host, slots);
+        }
     }
 
     /// The default server of a listening address.

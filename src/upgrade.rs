@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::client::Client;
 use crate::config::UpgradeRules;
 use crate::error::ProxyError;
-use crate::exchange::{After, Exchange};
+use crate::exchange::{Done, Exchange};
 use crate::forward::{self, Answered};
 use crate::headers::fields::Known;
 use crate::headers::{list, outgoing};
@@ -108,7 +108,7 @@ pub enum Switched {
     /// The connection is a tunnel now.
     Tunnel,
     /// The connection is still one of HTTP: the upstream gave another answer, or failed.
-    Answered(Box<(Client, Exchange)>, Result<After, ProxyError>),
+    Answered(Box<(Client, Exchange)>, Result<Done, ProxyError>),
 }
 
 /// Asks the upstream for the upgrade. If it agrees the connection becomes a tunnel; whatever else it says
@@ -125,8 +125,7 @@ pub async fn switch(
         Err(error) => return Switched::Answered(Box::new((client, exchange)), Err(error)),
     };
     if answered.head.status != 101 {
-        let result: Result<After, ProxyError> =
-            forward::relay(local, &mut client, &mut exchange, answered).await;
+        let result = forward::relay(local, &mut client, &mut exchange, answered).await;
         return Switched::Answered(Box::new((client, exchange)), result);
     }
     if let Err(error) = upgrade.verify(&answered.head) {
@@ -152,7 +151,7 @@ fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Ans
         local.lines.request(log, &values);
         AccessLines::prepare(log, &values)
     });
-    let Some(location) = exchange.location() else { return };
+    let location = exchange.location();
     let report = Report {
         line,
         id: client.info.id,

@@ -21,7 +21,7 @@ pub fn check(arguments: &CheckArgs) -> u8 {
 
 /// `hopgate.toml: 2 servers, 5 locations, 1 upstream: fine`
 fn summary(path: &Path, config: &Config) -> String {
-    let locations = config.servers.iter().map(|server| server.locations.len()).sum();
+    let locations = config.servers.iter().map(|server| server.outer()).sum();
     let parts = [
         count(config.servers.len(), "server"),
         count(locations, "location"),

@@ -88,6 +88,7 @@ section! {
         max_connections_per_ip: u64,
         error_log: TextOr<ErrorLog>,
         log_format: Named<TextOr<LogFormat>>,
+        map: Tables<Map>,
         upstream: Named<Upstream>,
         server: Tables<Server>,
     }
@@ -102,6 +103,7 @@ section! {
         server_name: OneOrMany<String>,
         location: Tables<Location>,
     }
+    script: Script,
     for_servers: ForServers,
     for_locations: ForLocations,
 }
@@ -110,9 +112,51 @@ section! {
     /// `[[server.location]]`
     Location at Location {
         path: String,
+        internal: bool,
         proxy_pass: String,
+        location: Tables<Location>,
     }
+    script: Script,
     for_locations: ForLocations,
+}
+
+section! {
+    /// The steps of a server or of a location, or of one of these steps.
+    Script {
+        set: Named<String>,
+        rewrite: OneOrMany<TextOr<RewriteStep>>,
+        r#return: TextOr<Return>,
+    }
+}
+
+section! {
+    /// `{ if = "...", return = "403" }` in `rewrite`
+    RewriteStep at RewriteStep {
+        r#if: String,
+        r#break: bool,
+        goto: String,
+    }
+    script: Script,
+}
+
+section! {
+    /// `{ status = 200, text = "..." }`
+    Return at Return {
+        status: u64,
+        text: String,
+    }
+}
+
+section! {
+    /// `[[map]]`
+    Map at Map {
+        source: String,
+        variable: String,
+        default: String,
+        hostnames: bool,
+        volatile: bool,
+        entries: Named<String>,
+    }
 }
 
 section! {
@@ -157,6 +201,13 @@ section! {
         tunnel_linger: Duration,
         tunnel_max_age: OffOr<Duration>,
         access_log: TextOr<AccessLog>,
+        error_page: OneOrMany<String>,
+        proxy_intercept_errors: bool,
+        recursive_error_pages: bool,
+        absolute_redirect: bool,
+        port_in_redirect: bool,
+        server_name_in_redirect: bool,
+        forwarded_headers: String,
     }
 }
 
@@ -209,6 +260,12 @@ pub enum Level {
     Server,
     /// `[[server.location]]`
     Location,
+    /// A step of `rewrite`.
+    RewriteStep,
+    /// `return`
+    Return,
+    /// `[[map]]`
+    Map,
     /// `[upstream.NAME]`
     Upstream,
     /// An entry of `listen`.
@@ -225,11 +282,14 @@ pub enum Level {
 
 impl Level {
     /// All of them, those first where a key is most likely meant to stand.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Location,
         Self::Server,
         Self::Top,
         Self::Upstream,
+        Self::Map,
+        Self::RewriteStep,
+        Self::Return,
         Self::Listen,
         Self::UpstreamServer,
         Self::ErrorLog,
@@ -244,6 +304,9 @@ impl Level {
             Self::Top => Top::keys(),
             Self::Server => Server::keys(),
             Self::Location => Location::keys(),
+            Self::RewriteStep => RewriteStep::keys(),
+            Self::Return => Return::keys(),
+            Self::Map => Map::keys(),
             Self::Upstream => Upstream::keys(),
             Self::Listen => Listen::keys(),
             Self::UpstreamServer => UpstreamServer::keys(),
@@ -259,6 +322,9 @@ impl Level {
             Self::Top => "at the top of the file, before the first `[table]`",
             Self::Server => "in a `[[server]]`",
             Self::Location => "in a `[[server.location]]`",
+            Self::RewriteStep => "in a step of `rewrite`: `{ if = \"$http_x = y\", return = \"403\" }`",
+            Self::Return => "in `return = { status = 200, text = \"ok\" }`",
+            Self::Map => "in a `[[map]]`",
             Self::Upstream => "in an `[upstream.NAME]`",
             Self::Listen => "in an entry of `listen`: `{ address = \"8080\", default_server = true }`",
             Self::UpstreamServer => {

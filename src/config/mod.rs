@@ -5,7 +5,9 @@ pub mod error;
 pub mod file;
 mod read;
 pub mod units;
+pub mod words;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -20,6 +22,8 @@ use ipnet::IpNet;
 use crate::headers::FieldName;
 use crate::routing::host::ServerNames;
 use crate::routing::location::{Locations, PathMatcher};
+use crate::routing::map::Map;
+use crate::routing::script::Step;
 use crate::routing::variables::Template;
 
 pub use error::ConfigErrors;
@@ -46,6 +50,18 @@ pub struct Config {
     /// The groups of upstream servers: those with a name, then one for each other address of a
     /// `proxy_pass`, which all locations with that address share.
     pub upstreams: Vec<Upstream>,
+    /// The operator's own variables: [`Variable::User`](crate::routing::variables::Variable::User) is a
+    /// place in this list.
+    pub variables: Vec<OwnVariable>,
+}
+
+/// A variable that `map`, `set` or a named group of a regular expression makes.
+#[derive(Debug)]
+pub struct OwnVariable {
+    /// Its name without the `$`.
+    pub name: String,
+    /// The map that it gets its value from, unless it was given one.
+    pub map: Option<Map>,
 }
 
 /// An address that clients connect to, and who answers there.
@@ -73,8 +89,13 @@ pub struct Server {
     pub name: String,
     /// Finds a location for a path, as a place in `locations`.
     pub paths: Locations,
-    /// In the order of the file.
+    /// Named locations, with the `@`, as places in `locations`.
+    pub named: HashMap<String, usize>,
+    /// Those of the file, nested ones behind the one that they are nested in; the last one is
+    /// [`Server::outer`].
     pub locations: Vec<Location>,
+    /// Its steps of `set`, `rewrite` and `return`.
+    pub script: Vec<Step>,
     /// What a client may do on a connection. Until the host of a request is known, the limits of
     /// the default server of the listening address are in force, as in nginx.
     pub limits: ClientLimits,
@@ -84,8 +105,14 @@ pub struct Server {
     pub trusts_unix_peers: bool,
     /// What is done with `%2F` and `%5C` in a path (R30).
     pub encoded_slashes: EncodedSlashes,
-    /// The access log of requests that no location answers.
-    pub access_log: Option<Arc<AccessLog>>,
+}
+
+impl Server {
+    /// The place of what the server itself says outside of every location: it answers where no location
+    /// has the path.
+    pub fn outer(&self) -> usize {
+        self.locations.len() - 1
+    }
 }
 
 /// How `%2F` and `%5C` in the path of a request are treated (R30): proxies and apps disagree about
@@ -120,8 +147,22 @@ pub struct ClientLimits {
 pub struct Location {
     /// Which paths.
     pub matcher: PathMatcher,
-    /// Where they go.
-    pub proxy_pass: ProxyPass,
+    /// Whether only hopgate itself may send requests here, by a rewrite or an error page.
+    pub internal: bool,
+    /// Its steps of `set`, `rewrite` and `return`.
+    pub script: Vec<Step>,
+    /// Where its answers come from.
+    pub content: Content,
+    /// What is answered instead of an error.
+    pub error_pages: Vec<ErrorPage>,
+    /// Whether errors of the upstream are answered so, too. nginx: `proxy_intercept_errors`.
+    pub intercept_errors: bool,
+    /// Whether an error page may have an error page. nginx: `recursive_error_pages`.
+    pub recursive_error_pages: bool,
+    /// How the `Location` of hopgate's own redirects is written.
+    pub redirects: Redirects,
+    /// Whether hopgate says by itself who the client is.
+    pub forwarded_headers: ForwardedHeaders,
     /// What `proxy_set_header` says, in the order of the file; a name stands once.
     pub set_headers: Vec<(FieldName, Template)>,
     /// What happens to upgrade requests.
@@ -134,6 +175,74 @@ pub struct Location {
     pub pass_trailers: bool,
     /// Where requests are recorded; `None`: nowhere.
     pub access_log: Option<Arc<AccessLog>>,
+}
+
+impl Location {
+    /// Where its requests go, if they go upstream.
+    pub fn proxy_pass(&self) -> Option<&ProxyPass> {
+        match &self.content {
+            Content::Proxy(pass) => Some(pass),
+            Content::Nothing => None,
+        }
+    }
+
+    /// What is answered instead of an error of this status.
+    pub fn error_page(&self, status: u16) -> Option<&ErrorPage> {
+        self.error_pages.iter().find(|page| page.statuses.contains(&status))
+    }
+}
+
+/// Where the answers of a location come from.
+#[derive(Debug)]
+pub enum Content {
+    /// From an upstream: `proxy_pass`.
+    Proxy(ProxyPass),
+    /// There are none but those of its steps: all others are 404.
+    Nothing,
+}
+
+/// An `error_page`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// The errors that it is for.
+    pub statuses: Vec<u16>,
+    /// The status that the client gets.
+    pub answer: PageStatus,
+    /// A path, a URL, or the name of a location with its `@`.
+    pub to: Template,
+}
+
+/// The status of an error page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageStatus {
+    /// That of the error.
+    OfError,
+    /// `=`: that of the page.
+    OfPage,
+    /// `=200`: this one.
+    Fixed(u16),
+}
+
+/// How the `Location` of hopgate's own redirects is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redirects {
+    /// Whether it has a scheme and a host. nginx: `absolute_redirect`.
+    pub absolute: bool,
+    /// Whether it has the port, where that is not the scheme's own. nginx: `port_in_redirect`.
+    pub port: bool,
+    /// Whether the host is the first `server_name` instead of that of the request. nginx:
+    /// `server_name_in_redirect`.
+    pub server_name: bool,
+}
+
+/// Who tells upstreams where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeaders {
+    /// hopgate sets `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP`, and believes those of
+    /// `trusted_proxies` only (R14). The default.
+    Set,
+    /// As with nginx: what the client sent is passed on, and nothing is added but by `proxy_set_header`.
+    Pass,
 }
 
 /// Where a location sends its requests.

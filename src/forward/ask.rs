@@ -41,9 +41,9 @@ pub async fn ask(
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
 ) -> Result<Answered, ProxyError> {
-    let (Some(group), Some(location)) = (exchange.group(), exchange.location()) else {
-        return Err(ProxyError::NoLocation);
-    };
+    let Some(group) = exchange.group() else { return Err(ProxyError::NoLocation) };
+    let location = exchange.location();
+    let body = exchange.body_to_send()?;
     let timeouts = location.timeouts.clone();
     let mut head = Vec::with_capacity(1024);
     outgoing::request(&mut head, location, exchange.request(), &exchange.values(client), protocol)?;
@@ -58,14 +58,15 @@ pub async fn ask(
     let mut may_reuse = protocol.is_none();
     loop {
         let (lease, upstream, is_reused) = asking.reach(client, exchange, may_reuse).await?;
-        let mut attempt = Attempt::new(upstream, &head, exchange);
+        let mut attempt = Attempt::new(upstream, &head, exchange, body);
         let started = attempt.last;
         let answer = attempt.answer(&asking, client, exchange).await;
         if !attempt.interim.is_empty() {
             // A part of a 1xx answer may be out: nothing can be said behind it.
             exchange.outcome.status = 103;
         }
-        exchange.has_read_body = attempt.request.has_read_all();
+        exchange.has_read_body |= !body.is_empty() && attempt.request.has_read_all();
+        exchange.has_lost_body |= attempt.request.content() > 0;
         match answer {
             Ok(head) => {
                 note(exchange, |upstream| {
@@ -90,15 +91,13 @@ pub async fn ask(
 
 fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
     match body {
-        BodyLength::Chunked => {
-            Encoding::Chunked { trailers: exchange.location().is_some_and(|l| l.pass_trailers) }
-        }
+        BodyLength::Chunked => Encoding::Chunked { trailers: exchange.location().pass_trailers },
         BodyLength::Length(_) | BodyLength::UntilClose => Encoding::Identity,
     }
 }
 
 fn max_body(exchange: &Exchange) -> Option<u64> {
-    exchange.location().and_then(|location| location.max_body_size)
+    exchange.location().max_body_size
 }
 
 /// What stays the same over all servers that are tried.
@@ -206,8 +205,7 @@ struct Attempt {
 
 impl Attempt {
     /// With the head in front of the body; nothing is sent yet.
-    fn new(upstream: Stream, head: &[u8], exchange: &Exchange) -> Self {
-        let body = exchange.request().body;
+    fn new(upstream: Stream, head: &[u8], exchange: &Exchange, body: BodyLength) -> Self {
         let mut request = Pump::new(body, request_encoding(body, exchange), max_body(exchange));
         request.prepend(head);
         Self {

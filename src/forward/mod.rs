@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Watch};
 use crate::error::ProxyError;
-use crate::exchange::{After, Exchange};
+use crate::exchange::{Done, Exchange};
 use crate::http1::body::BodyError;
 use crate::http1::head::ResponseHead;
 use crate::http1::pump::{Buffers, Pump, PumpError};
@@ -30,7 +30,7 @@ pub async fn send(
     local: &Rc<Local>,
     client: &mut Client,
     exchange: &mut Exchange,
-) -> Result<After, ProxyError> {
+) -> Result<Done, ProxyError> {
     let answered = ask(local, client, exchange, None).await?;
     if answered.head.status == 101 {
         // R7: nobody asked for it.

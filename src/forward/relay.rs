@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::{Answered, note, request_error, watch};
 use crate::client::Client;
-use crate::error::ProxyError;
-use crate::exchange::{After, Exchange};
+use crate::error::{Intercepted, ProxyError};
+use crate::exchange::{After, Done, Exchange};
 use crate::headers::hop_by_hop;
 use crate::headers::outgoing::{self, Connection, ResponseFraming};
 use crate::http1::body::{BodyError, BodyLength};
@@ -29,16 +29,21 @@ pub async fn relay(
     client: &mut Client,
     exchange: &mut Exchange,
     answered: Answered,
-) -> Result<After, ProxyError> {
+) -> Result<Done, ProxyError> {
     let Answered { head, upstream, lease, request, started } = answered;
+    if exchange.location().intercept_errors && head.status >= 300 && exchange.has_error_page(head.status) {
+        return Err(intercepted(&head));
+    }
     let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
     let (framing, encoding) = response_framing(&head, body, exchange);
     // R25: while a part of the request is still to come, nobody knows where the next one starts.
     let goes_on =
         request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
     let mut bytes = Vec::with_capacity(1024);
-    outgoing::response(&mut bytes, &head, framing, Connection::of(exchange.request().head.version, goes_on));
-    exchange.outcome.status = head.status;
+    let status = exchange.status_of(head.status);
+    let connection = Connection::of(exchange.request().head.version, goes_on);
+    outgoing::response(&mut bytes, status, &head, framing, connection);
+    exchange.outcome.status = status;
     let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
     let hint = keep_alive_hint(&head.fields);
     exchange.outcome.response = Some(head);
@@ -67,7 +72,15 @@ pub async fn relay(
         local.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
         local.sweep_pool();
     }
-    Ok(if goes_on && exchange.may_keep_alive(client) { After::Open } else { After::Close })
+    let goes_on = goes_on && exchange.may_keep_alive(client);
+    Ok(Done::Answered(if goes_on { After::Open } else { After::Close }))
+}
+
+/// An answer that an error page stands for; what it asks the client for is kept.
+fn intercepted(head: &ResponseHead) -> ProxyError {
+    let asks = head.fields.named("www-authenticate").map(<[u8]>::to_vec);
+    let www_authenticate = if head.status == 401 { asks.collect() } else { Vec::new() };
+    ProxyError::Intercepted(Box::new(Intercepted { status: head.status, www_authenticate }))
 }
 
 /// How the body goes to the client: as it came, if the client's version knows that.
@@ -78,8 +91,7 @@ fn response_framing(
 ) -> (ResponseFraming, Encoding) {
     let request = exchange.request();
     let has_no_body = request.is_head() || head.status == 304;
-    let trailers = exchange.location().is_some_and(|location| location.pass_trailers)
-        || hop_by_hop::accepts_trailers(&request.head.fields);
+    let trailers = exchange.location().pass_trailers || hop_by_hop::accepts_trailers(&request.head.fields);
     match body {
         // RFC 9110 §8.6: a 204 has no length.
         _ if head.status == 204 => (ResponseFraming::None, Encoding::Identity),
@@ -109,8 +121,7 @@ impl Relaying {
         client: &mut Client,
         exchange: &Exchange,
     ) -> Result<(), ProxyError> {
-        let Some(location) = exchange.location() else { return Err(ProxyError::NoLocation) };
-        let timeouts = &location.timeouts;
+        let timeouts = &exchange.location().timeouts;
         poll_fn(|cx| {
             let mut buffers = local.buffers.borrow_mut();
             if client.task.phase(cx) == Phase::Killed {

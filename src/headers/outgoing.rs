@@ -5,11 +5,13 @@ use std::io::Write as _;
 use super::fields::{Field, Known};
 use super::{FieldName, forwarded, hop_by_hop};
 use crate::clock;
-use crate::config::Location;
-use crate::error::ProxyError;
+use crate::config::{ForwardedHeaders, Location};
+use crate::error::{ProxyError, reason};
 use crate::http1::body::BodyLength;
 use crate::http1::head::{ResponseHead, Version};
 use crate::request::Request;
+use crate::routing::course::Course;
+use crate::routing::escape;
 use crate::routing::path::{TargetError, leads_astray};
 use crate::routing::values::{Values, verbatim};
 use crate::routing::variables::Variable;
@@ -26,16 +28,17 @@ pub fn request(
     values: &Values<'_>,
     protocol: Option<&[u8]>,
 ) -> Result<(), ProxyError> {
-    out.extend_from_slice(request.head.method());
+    out.extend_from_slice(values.course.method(request));
     out.push(b' ');
-    target(out, location, request)?;
+    target(out, location, request, values.course)?;
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let rules = RequestRules { location, request, values, is_upgrade: protocol.is_some() };
+    let has_body = !values.course.is_get;
+    let rules = RequestRules { location, request, values, is_upgrade: protocol.is_some(), has_body };
     for end_to_end in hop_by_hop::strip(&request.head.fields).iter() {
         rules.pass(out, end_to_end);
     }
     rules.own(out);
-    if request.body == BodyLength::Chunked {
+    if request.body == BodyLength::Chunked && has_body {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match protocol {
@@ -55,27 +58,42 @@ pub fn request(
 }
 
 /// The target for the upstream: as it came, in its normal form; or with the part that the location's
-/// path matched replaced by the URI part of `proxy_pass`.
-fn target(out: &mut Vec<u8>, location: &Location, request: &Request) -> Result<(), ProxyError> {
+/// path matched replaced by the URI part of `proxy_pass`; or as it was rewritten.
+fn target(
+    out: &mut Vec<u8>,
+    location: &Location,
+    request: &Request,
+    course: &Course,
+) -> Result<(), ProxyError> {
+    let start = out.len();
     let text = request.head.target();
-    let mut queries = [None, request.query()];
-    match &location.proxy_pass.uri {
-        Some(uri) if request.path().starts_with(b"/") => {
-            let start = out.len();
-            let (path, query) =
-                uri.split_once('?').map_or((uri.as_str(), None), |(path, query)| (path, Some(query)));
-            queries[0] = query.map(str::as_bytes);
-            out.extend_from_slice(path.as_bytes());
-            out.extend_from_slice(request.target.encoded_rest(text, location.matcher.path().len()));
-            // R31, and nginx's best known trap: `/api` replaced by `/public/` makes `/api../x` one of
-            // `/public/../x`.
-            if leads_astray(&out[start..]) {
-                return Err(ProxyError::Target(TargetError::AboveRoot));
-            }
-        }
-        _ => out.extend_from_slice(request.target.encoded_path(text)),
+    // nginx: behind a `rewrite … break` the URI part says nothing.
+    let uri = location.proxy_pass().and_then(|pass| pass.uri.as_deref()).filter(|_| !course.is_broken);
+    let uri = uri.filter(|_| course.path(request).starts_with(b"/"));
+    let (replacement, own_query) = match uri.map(|uri| uri.split_once('?').ok_or(uri)) {
+        Some(Ok((path, query))) => (Some(path), Some(query.as_bytes())),
+        Some(Err(path)) => (Some(path), None),
+        None => (None, None),
+    };
+    let matched = replacement.map_or(0, |_| location.matcher.path().len());
+    out.extend_from_slice(replacement.unwrap_or_default().as_bytes());
+    if course.is_rewritten() {
+        escape::path(out, course.path(request).get(matched..).unwrap_or_default());
+    } else if replacement.is_some() {
+        out.extend_from_slice(request.target.encoded_rest(text, matched));
+    } else {
+        out.extend_from_slice(request.target.encoded_path(text));
     }
-    for (query, separator) in queries.into_iter().flatten().zip(*b"?&") {
+    // R31, and nginx's best known trap: `/api` replaced by `/public/` makes `/api../x` one of
+    // `/public/../x`.
+    if (replacement.is_some() || course.is_rewritten()) && leads_astray(&out[start..]) {
+        return Err(ProxyError::Target(TargetError::AboveRoot));
+    }
+    let query = match course.is_rewritten() {
+        true => Some(course.args(request)).filter(|args| !args.is_empty()),
+        false => request.query(),
+    };
+    for (query, separator) in own_query.into_iter().chain(query).zip(*b"?&") {
         out.push(separator);
         out.extend_from_slice(query);
     }
@@ -88,6 +106,7 @@ struct RequestRules<'a> {
     request: &'a Request,
     values: &'a Values<'a>,
     is_upgrade: bool,
+    has_body: bool,
 }
 
 impl RequestRules<'_> {
@@ -97,14 +116,16 @@ impl RequestRules<'_> {
             return;
         }
         match field.known {
+            Known::ContentLength if !self.has_body => {}
             // An authority in the target stands above it.
             Known::Host => {
                 let authority = self.request.authority.as_deref().map_or(field.value, str::as_bytes);
                 raw_line(out, field.name, authority);
             }
             // These are written by `own`, from the client's where the client is believed.
-            Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp => {}
-            Known::ForwardedOther if !self.values.origin.is_trusted => {}
+            Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp
+                if self.sets_forwarded() => {}
+            Known::ForwardedOther if self.sets_forwarded() && !self.values.origin.is_trusted => {}
             // An expectation without a body behind it would only make the upstream wait.
             Known::Expect if !self.request.expects_continue => {}
             known if self.is_upgrade => match known.websocket_spelling() {
@@ -113,6 +134,10 @@ impl RequestRules<'_> {
             },
             _ => raw_line(out, field.name, field.value),
         }
+    }
+
+    fn sets_forwarded(&self) -> bool {
+        self.location.forwarded_headers == ForwardedHeaders::Set
     }
 
     fn is_overridden(&self, name: &[u8]) -> bool {
@@ -129,15 +154,19 @@ impl RequestRules<'_> {
         let fields = &self.request.head.fields;
         if self.request.head.fields.values(Known::Host).next().is_none() {
             self.default(out, "Host", |out| {
-                let host = self.request.authority.as_deref().unwrap_or(&self.location.proxy_pass.host);
+                let pass = || self.location.proxy_pass().map_or("", |pass| &pass.host);
+                let host = self.request.authority.as_deref().unwrap_or_else(pass);
                 out.extend_from_slice(host.as_bytes());
             });
+        }
+        if !self.sets_forwarded() {
+            return;
         }
         let trusted = |known| fields.values(known).next().filter(|_| self.values.origin.is_trusted);
         let is_known = self.values.origin.peer.is_some() || trusted(Known::XForwardedFor).is_some();
         if is_known {
             self.default(out, "X-Forwarded-For", |out| {
-                self.values.write(&Variable::ProxyAddXForwardedFor, out)
+                self.values.forwarded_for(out);
             });
         }
         self.default(out, "X-Forwarded-Proto", |out| {
@@ -196,9 +225,19 @@ pub enum ResponseFraming {
     UntilClose,
 }
 
-/// Writes the head of an upstream's response for the client.
-pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming, connection: Connection) {
-    status_line(out, head);
+/// Writes the head of an upstream's response for the client; `status` is its own, or that of the error that
+/// it is the page for.
+pub fn response(
+    out: &mut Vec<u8>,
+    status: u16,
+    head: &ResponseHead,
+    framing: ResponseFraming,
+    connection: Connection,
+) {
+    match status == head.status {
+        true => status_line(out, status, head.reason()),
+        false => status_line(out, status, reason(status).as_bytes()),
+    }
     // A length that was told is told in its place, unless there are chunks instead.
     let tells_length = matches!(framing, ResponseFraming::AsTold);
     for field in hop_by_hop::strip(&head.fields).iter() {
@@ -225,14 +264,14 @@ pub fn response(out: &mut Vec<u8>, head: &ResponseHead, framing: ResponseFraming
 
 /// Writes a 1xx answer, which has no framing.
 pub fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
-    status_line(out, head);
+    status_line(out, head.status, head.reason());
     without_length(out, head);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the 101 that opens a tunnel; `protocol` is what was asked for, and verified.
 pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, protocol: &[u8]) {
-    status_line(out, head);
+    status_line(out, head.status, head.reason());
     out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
     out.extend_from_slice(protocol);
     out.extend_from_slice(b"\r\n");
@@ -278,10 +317,10 @@ impl Connection {
     }
 }
 
-fn status_line(out: &mut Vec<u8>, head: &ResponseHead) {
+fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} ", head.status);
-    out.extend_from_slice(head.reason());
+    let _ = write!(out, "HTTP/1.1 {status} ");
+    out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -79,8 +79,7 @@ impl LogWriter {
     /// The first that cannot, with its path.
     pub fn check(config: &Config) -> io::Result<()> {
         let servers = config.servers.iter();
-        let logs = servers
-            .flat_map(|server| server.locations.iter().map(|l| &l.access_log).chain([&server.access_log]));
+        let logs = servers.flat_map(|server| server.locations.iter().map(|location| &location.access_log));
         for log in logs.flatten() {
             if let LogTarget::File(path) = &log.target {
                 open(path).map_err(|error| {

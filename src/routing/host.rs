@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-/// A name of a server. nginx's regular expressions come with the drop-in as a further variant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+use super::regex::{Regex, Slots};
+
+/// A name of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerName {
     /// `example.com`, or the empty name, for requests without a host.
     Exact(String),
@@ -11,19 +13,18 @@ pub enum ServerName {
     LeadingWildcard(String),
     /// `www.example.*`, kept as `www.example.`: any ending.
     TrailingWildcard(String),
+    /// `~^(?<user>.+)\.example\.com$`: any name that matches.
+    Regex(Regex),
 }
 
 impl ServerName {
-    /// Reads a name as it stands in `server_name`; upper case is folded. `.example.com` is nginx's
+    /// Reads a name as it stands in `server_name`, unless it is a regular expression; upper case is folded. `.example.com` is nginx's
     /// short form of `example.com` and `*.example.com` and gives both.
     ///
     /// # Errors
     /// A text that says what is wrong with the name.
     pub fn parse(text: &str) -> Result<Vec<Self>, &'static str> {
         let name = text.to_ascii_lowercase();
-        if name.starts_with('~') {
-            return Err("regular expressions in `server_name` are not supported yet");
-        }
         if name.contains([':', '/', ' ', '$']) {
             return Err("a server name is a host name without scheme, port or path");
         }
@@ -63,13 +64,21 @@ pub struct ServerNames {
     /// By length of the name, the longest first.
     leading: Vec<(String, usize)>,
     trailing: Vec<(String, usize)>,
+    /// In the order of the file.
+    regexes: Vec<(Regex, usize)>,
 }
 
 impl ServerNames {
     /// `default` is the server for a host that nobody has claimed; of two servers with the same
     /// name the first one has it.
     pub fn new(default: usize, names: impl IntoIterator<Item = (ServerName, usize)>) -> Self {
-        let mut found = Self { default, exact: HashMap::new(), leading: Vec::new(), trailing: Vec::new() };
+        let mut found = Self {
+            default,
+            exact: HashMap::new(),
+            leading: Vec::new(),
+            trailing: Vec::new(),
+            regexes: Vec::new(),
+        };
         for (name, server) in names {
             match name {
                 ServerName::Exact(name) => {
@@ -77,6 +86,7 @@ impl ServerNames {
                 }
                 ServerName::LeadingWildcard(name) => found.leading.push((name, server)),
                 ServerName::TrailingWildcard(name) => found.trailing.push((name, server)),
+                ServerName::Regex(regex) => found.regexes.push((regex, server)),
             }
         }
         found.leading.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
@@ -85,15 +95,34 @@ impl ServerNames {
     }
 
     /// The server for a host in lower case, without a port and without a dot at its end. nginx's
-    /// order: the exact name, the longest `*.name`, the longest `name.*`, the default.
+    /// order: the exact name, the longest `*.name`, the longest `name.*`, the first expression, the default.
     pub fn find(&self, host: &str) -> usize {
+        self.by_text(host).or_else(|| self.by_regex(host).map(|(_, server)| *server)).unwrap_or(self.default)
+    }
+
+    /// Leaves the groups of the expression that a host was found by in `slots`, if it was found by one.
+    pub fn capture(&self, host: &str, slots: &Slots) {
+        if !self.regexes.is_empty()
+            && self.by_text(host).is_none()
+            && let Some((regex, _)) = self.by_regex(host)
+        {
+            slots.matches(regex, host.as_bytes());
+        }
+    }
+
+    fn by_text(&self, host: &str) -> Option<usize> {
         if let Some(&server) = self.exact.get(host) {
-            return server;
+            return Some(server);
         }
         let leading = self.leading.iter().find(|(name, _)| host.len() > name.len() && host.ends_with(name));
         let trailing =
             || self.trailing.iter().find(|(name, _)| host.len() > name.len() && host.starts_with(name));
-        leading.or_else(trailing).map_or(self.default, |(_, server)| *server)
+        leading.or_else(trailing).map(|(_, server)| *server)
+    }
+
+    fn by_regex(&self, host: &str) -> Option<&(Regex, usize)> {
+        // nginx: a request without a host has no name to be matched.
+        self.regexes.iter().filter(|_| !host.is_empty()).find(|(regex, _)| regex.is_match(host.as_bytes()))
     }
 }
 
@@ -138,7 +167,7 @@ mod tests {
 
     #[test]
     fn names_that_are_none_are_refused() {
-        for name in ["a.*.com", "*", "*.", "w*.example.com", "http://a", "a:80", "~^a$", "*.a.*"] {
+        for name in ["a.*.com", "*", "*.", "w*.example.com", "http://a", "a:80", "*.a.*"] {
             assert!(ServerName::parse(name).is_err(), "{name}");
         }
     }

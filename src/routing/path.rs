@@ -84,6 +84,12 @@ impl Target {
         self.normal.as_ref().map_or(&text[self.path.clone()], |normal| &normal.decoded)
     }
 
+    /// Whether anything in the path was percent-encoded, or could be read so: nginx then encodes what it
+    /// takes out of it.
+    pub fn is_encoded(&self, text: &[u8]) -> bool {
+        memchr::memchr2(b'%', b'+', &text[self.path.clone()]).is_some()
+    }
+
     /// The path to send on.
     pub fn encoded_path<'a>(&'a self, text: &'a [u8]) -> &'a [u8] {
         self.normal.as_ref().map_or(&text[self.path.clone()], |normal| &normal.encoded)

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::client::ClientInfo;
 use crate::clock;
-use crate::config::{ListenAddress, ProxyPass, UpstreamAddress};
+use crate::config::{Config, ListenAddress, Location, Server, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
+use crate::routing::course::Course;
+use crate::routing::escape as percent;
 use crate::routing::variables::{Part, Template, Variable};
 
 /// Everything that a variable can ask about.
@@ -23,10 +25,14 @@ pub struct Values<'a> {
     pub head: Option<&'a RequestHead>,
     /// The request, if the head was that of one.
     pub request: Option<&'a Request>,
-    /// `$server_name`.
-    pub server_name: &'a str,
-    /// Where the location sends its requests.
-    pub proxy_pass: Option<&'a ProxyPass>,
+    /// The configuration.
+    pub config: &'a Config,
+    /// The server that answers.
+    pub server: &'a Server,
+    /// The location; the server's outer one if none has the path.
+    pub location: &'a Location,
+    /// What the request has been rewritten to, and what that has left behind.
+    pub course: &'a Course,
     /// What became of the request so far.
     pub outcome: &'a Outcome,
 }
@@ -95,6 +101,23 @@ pub fn verbatim(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 impl Template {
+    /// Writes the text; the groups of an expression in it (`$1`) are percent-encoded, as they were before
+    /// the path was decoded.
+    pub fn write_encoding_groups(&self, out: &mut Vec<u8>, values: &Values<'_>) {
+        let mut value = Vec::new();
+        for part in self.parts() {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable @ Variable::Capture(_)) => {
+                    value.clear();
+                    values.write(variable, &mut value);
+                    percent::argument(out, &value);
+                }
+                Part::Variable(variable) => values.write(variable, out),
+            }
+        }
+    }
+
     /// Writes the text with its variables filled in.
     pub fn write(&self, out: &mut Vec<u8>, values: &Values<'_>, escape: Escape) {
         let mut value = Vec::new();
@@ -118,6 +141,8 @@ impl Values<'_> {
             return;
         }
         match variable {
+            Variable::Capture(group) => self.course.slots.capture(*group, out),
+            Variable::User(slot) => self.of_operator(*slot, out),
             Variable::Arg(_) | Variable::Args | Variable::Cookie(_) | Variable::Http(_) => {
                 self.of_head(variable, out)
             }
@@ -141,6 +166,25 @@ impl Values<'_> {
         }
     }
 
+    /// A variable of the operator's: what `set` or a named group gave it, or what its map says. As in nginx
+    /// a map is asked once for a request, unless it is volatile.
+    fn of_operator(&self, slot: usize, out: &mut Vec<u8>) {
+        if self.course.slots.write(slot, out) {
+            return;
+        }
+        let Some(map) = self.config.variables.get(slot).and_then(|own| own.map.as_ref()) else { return };
+        let mut value = Vec::new();
+        self.course.nested(|| {
+            let mut source = Vec::new();
+            map.source.write(&mut source, self, verbatim);
+            map.result(&source, &self.course.slots).write(&mut value, self, verbatim);
+        });
+        out.extend_from_slice(&value);
+        if !map.is_volatile {
+            self.course.slots.set(slot, value);
+        }
+    }
+
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {
         match variable {
             Variable::Connection => display(out, self.client.id),
@@ -149,10 +193,10 @@ impl Values<'_> {
             Variable::Pid => display(out, std::process::id()),
             Variable::ProxyAddXForwardedFor => self.add_x_forwarded_for(out),
             Variable::ProxyHost => {
-                out.extend_from_slice(self.proxy_pass.map_or("", |pass| &pass.host).as_bytes())
+                out.extend_from_slice(self.location.proxy_pass().map_or("", |pass| &pass.host).as_bytes())
             }
             Variable::ProxyPort => {
-                if let Some(pass) = self.proxy_pass {
+                if let Some(pass) = self.location.proxy_pass() {
                     display(out, pass.port);
                 }
             }
@@ -172,7 +216,7 @@ impl Values<'_> {
                 (None, ListenAddress::Unix(path)) => display(out, format_args!("unix:{}", path.display())),
                 (None, ListenAddress::Tcp(_)) => {}
             },
-            Variable::ServerName => out.extend_from_slice(self.server_name.as_bytes()),
+            Variable::ServerName => out.extend_from_slice(self.server.name.as_bytes()),
             Variable::ServerPort => {
                 if let Some(local) = self.client.local {
                     display(out, local.port());
@@ -190,9 +234,22 @@ impl Values<'_> {
         }
     }
 
+    /// nginx's meaning: whatever the client sent, with `$remote_addr` added. Who writes the variable has
+    /// chosen so; the field that hopgate itself sets believes only trusted proxies.
+    fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let lines = self.head.map(|head| head.fields.values(Known::XForwardedFor));
+        for value in lines.into_iter().flatten().filter(|value| !value.is_empty()) {
+            separate(out, start);
+            out.extend_from_slice(value);
+        }
+        separate(out, start);
+        self.ip(self.origin.client, out);
+    }
+
     /// The client's `X-Forwarded-For`, if a trusted proxy sent it (R14), with the peer added. A peer on a
     /// Unix-domain socket has no address to add.
-    fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
+    pub fn forwarded_for(&self, out: &mut Vec<u8>) {
         let start = out.len();
         let lines =
             self.head.filter(|_| self.origin.is_trusted).map(|head| head.fields.values(Known::XForwardedFor));
@@ -208,26 +265,31 @@ impl Values<'_> {
 
     fn of_head(&self, variable: &Variable, out: &mut Vec<u8>) {
         let Some(head) = self.head else { return };
-        let query = || self.request.and_then(Request::query);
+        let query = || self.request.map_or(&b""[..], |request| self.course.args(request));
         match variable {
-            Variable::Arg(name) => out.extend_from_slice(argument(query().unwrap_or_default(), name)),
-            Variable::Args => out.extend_from_slice(query().unwrap_or_default()),
-            Variable::IsArgs if query().is_some_and(|query| !query.is_empty()) => out.push(b'?'),
+            Variable::Arg(name) => out.extend_from_slice(argument(query(), name)),
+            Variable::Args => out.extend_from_slice(query()),
+            Variable::IsArgs if !query().is_empty() => out.push(b'?'),
             Variable::ContentLength => joined(out, Some(&head.fields), "content-length"),
             Variable::ContentType => joined(out, Some(&head.fields), "content-type"),
             Variable::Cookie(name) => out.extend_from_slice(cookie(&head.fields, name)),
             // nginx: the host of the request, else the name of the server.
             Variable::Host => match self.request.map(|request| request.host.as_str()) {
                 Some(host) if !host.is_empty() => out.extend_from_slice(host.as_bytes()),
-                _ => out.extend_from_slice(self.server_name.as_bytes()),
+                _ => out.extend_from_slice(self.server.name.as_bytes()),
             },
             Variable::Http(name) => joined(out, Some(&head.fields), name),
             Variable::RemoteUser => out.extend_from_slice(&user(&head.fields)),
             Variable::Request => out.extend_from_slice(head.line()),
-            Variable::RequestMethod => out.extend_from_slice(head.method()),
+            Variable::RequestMethod => {
+                let method = self.request.map_or(head.method(), |request| self.course.method(request));
+                out.extend_from_slice(method);
+            }
             Variable::RequestUri => out.extend_from_slice(head.target()),
             Variable::ServerProtocol => out.extend_from_slice(head.version.as_str().as_bytes()),
-            Variable::Uri => out.extend_from_slice(self.request.map_or(head.target(), Request::path)),
+            Variable::Uri => {
+                out.extend_from_slice(self.request.map_or(head.target(), |request| self.course.path(request)))
+            }
             _ => {}
         }
     }
@@ -369,8 +431,8 @@ fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// It does not change while the process runs.
-fn hostname() -> &'static str {
+/// The name of the machine, which does not change while the process runs: `$hostname`.
+pub fn hostname() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     let read = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     NAME.get_or_init(read)

@@ -28,6 +28,8 @@ pub enum Variable {
     BodyBytesSent,
     BytesReceived,
     BytesSent,
+    /// A group of the last regular expression that matched: `$1` to `$9`.
+    Capture(usize),
     Connection,
     ConnectionRequests,
     ContentLength,
@@ -76,6 +78,9 @@ pub enum Variable {
     UpstreamResponseTime,
     UpstreamStatus,
     Uri,
+    /// A variable of the operator's: made by `map`, by `set` or by a named group. The number is its place
+    /// in the configuration's list of variables.
+    User(usize),
 }
 
 /// The variables with a fixed name.
@@ -159,11 +164,19 @@ impl std::error::Error for TemplateError {}
 
 impl Template {
     /// Reads a value as nginx does: `$name` or `${name}`; there is no way to write a `$` itself, as
-    /// in nginx.
+    /// in nginx. Only the built-in variables are known.
     ///
     /// # Errors
     /// A variable that does not exist, or a `$` without a name.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, |_| None)
+    }
+
+    /// As [`Template::parse`]; `own` finds the variables that the operator has made, by their name.
+    ///
+    /// # Errors
+    /// A variable that does not exist, or a `$` without a name.
+    pub fn parse_with(text: &str, mut own: impl FnMut(&str) -> Option<usize>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
@@ -173,6 +186,8 @@ impl Template {
             let after = &rest[dollar + 1..];
             let (name, tail) = match after.strip_prefix('{') {
                 Some(braced) => braced.split_once('}').ok_or(TemplateError::NoName)?,
+                // nginx: a digit is a group by itself, whatever stands behind it.
+                None if after.starts_with(|c: char| matches!(c, '1'..='9')) => after.split_at(1),
                 None => {
                     let end =
                         after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
@@ -182,13 +197,48 @@ impl Template {
             if name.is_empty() {
                 return Err(TemplateError::NoName);
             }
-            parts.push(Part::Variable(Variable::named(name)?));
+            let variable = match Variable::named(name) {
+                Ok(variable) => variable,
+                Err(error) => Variable::User(own(name).ok_or(error)?),
+            };
+            parts.push(Part::Variable(variable));
             rest = tail;
         }
         if !rest.is_empty() {
             parts.push(Part::Literal(rest.to_owned()));
         }
         Ok(Self { parts })
+    }
+
+    /// A value without variables.
+    pub fn literal(text: &str) -> Self {
+        let parts = if text.is_empty() { Vec::new() } else { vec![Part::Literal(text.to_owned())] };
+        Self { parts }
+    }
+
+    /// The text, if there are no variables in it.
+    pub fn as_literal(&self) -> Option<&str> {
+        match &*self.parts {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The parts before and behind the first `wanted` that stands in the text itself, not in a variable.
+    pub fn split_at_byte(&self, wanted: u8) -> Option<(Self, Self)> {
+        let place = self.parts.iter().enumerate().find_map(|(index, part)| match part {
+            Part::Literal(text) => text.bytes().position(|byte| byte == wanted).map(|at| (index, at)),
+            Part::Variable(_) => None,
+        });
+        let (index, at) = place?;
+        let Part::Literal(text) = &self.parts[index] else { return None };
+        let mut before = self.parts[..index].to_vec();
+        before.extend((at > 0).then(|| Part::Literal(text[..at].to_owned())));
+        let mut after = Vec::new();
+        after.extend((at + 1 < text.len()).then(|| Part::Literal(text[at + 1..].to_owned())));
+        after.extend_from_slice(&self.parts[index + 1..]);
+        Some((Self { parts: before }, Self { parts: after }))
     }
 
     /// The pieces in their order.
@@ -208,7 +258,15 @@ impl Template {
 }
 
 impl Variable {
+    /// Whether there is a built-in variable of this name, which nobody else may make.
+    pub fn is_built_in(name: &str) -> bool {
+        Self::named(name).is_ok()
+    }
+
     fn named(name: &str) -> Result<Self, TemplateError> {
+        if let [digit @ b'1'..=b'9'] = name.as_bytes() {
+            return Ok(Self::Capture(usize::from(digit - b'0')));
+        }
         type Family = (&'static str, fn(String) -> Variable);
         let families: [Family; 5] = [
             ("arg_", Variable::Arg),

@@ -93,22 +93,18 @@ impl Check<'_> {
         }
         Some(template)
     }
-
-    fn template(&mut self, value: &Spanned<String>) -> Option<Template> {
-        Template::parse(value.get_ref()).map_err(|error| self.mistakes.push(bad_template(value, &error))).ok()
-    }
 }
 
 /// The mistake of a value whose variables are not right.
 pub(super) fn bad_template(value: &Spanned<String>, error: &TemplateError) -> Mistake {
     let mistake = Mistake::new(value.span(), error.to_string());
     match error {
-        TemplateError::Unknown { name, .. } if name == "connection_upgrade" || name == "http_upgrade" => {
+        TemplateError::Unknown { name, .. } if name == "connection_upgrade" => {
             mistake.help("hopgate does WebSocket upgrades by itself: delete the line")
         }
         TemplateError::Unknown { nearest: Some(nearest), .. } => mistake.help(format!("write `${nearest}`")),
         TemplateError::Unknown { nearest: None, .. } => {
-            mistake.help("docs/configuration.md lists the variables; there are none of your own")
+            mistake.help("docs/configuration.md lists the variables; `set` and `[[map]]` make others")
         }
         TemplateError::NoName => mistake.help("a `$` itself cannot be written, as in nginx"),
     }

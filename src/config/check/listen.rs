@@ -12,6 +12,7 @@ use crate::config::file::{Listen, Server, TextOr};
 use crate::config::units::{self, Wrong};
 use crate::config::{ListenAddress, Listener};
 use crate::routing::host::{ServerName, ServerNames};
+use crate::routing::values::hostname;
 
 /// An address while its servers are collected.
 struct Shared {
@@ -132,6 +133,12 @@ impl Check<'_> {
         }
         let mut names = Vec::new();
         for name in written.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default() {
+            if let Some(text) = name.get_ref().strip_prefix('~') {
+                // nginx: an expression with a capital is meant for all; hosts are matched in lower case.
+                let regex = self.regex(text, true, name.span());
+                names.extend(regex.map(|regex| (ServerName::Regex(regex), name.span())));
+                continue;
+            }
             match server_name(name.get_ref()) {
                 Ok(read) => names.extend(read.into_iter().map(|read| (read, name.span()))),
                 Err((message, help)) => {
@@ -145,9 +152,9 @@ impl Check<'_> {
     }
 
     fn listener(&mut self, shared: Shared, names: &[Vec<Name>], reported: &mut HashSet<usize>) -> Listener {
-        let mut owners: HashMap<&ServerName, Range<usize>> = HashMap::new();
+        let mut owners: HashMap<String, Range<usize>> = HashMap::new();
         for (name, span) in shared.servers.iter().flat_map(|server| &names[*server]) {
-            let Some(first) = owners.insert(name, span.clone()) else { continue };
+            let Some(first) = owners.insert(format!("{name:?}"), span.clone()) else { continue };
             if reported.insert(span.start) {
                 self.mistakes.push(taken(name, span.clone(), first, &shared.address));
             }
@@ -165,6 +172,9 @@ fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &L
     let message = match name {
         _ if unnamed => {
             format!("a second server without a `server_name` on {address}: no request would reach it")
+        }
+        ServerName::Regex(regex) => {
+            format!("the server name `~{}` is taken on {address}", regex.as_str())
         }
         ServerName::Exact(name) => format!("the server name `{name}` is taken on {address}"),
         ServerName::LeadingWildcard(name) => format!("the server name `*{name}` is taken on {address}"),
@@ -198,6 +208,9 @@ fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String
 }
 
 fn server_name(text: &str) -> Result<Vec<ServerName>, (String, Option<String>)> {
+    if text == "$hostname" {
+        return Ok(vec![ServerName::Exact(hostname().to_ascii_lowercase())]);
+    }
     if text.trim_end_matches(';').contains(char::is_whitespace) {
         let names: Vec<_> =
             text.trim_end_matches(';').split_whitespace().map(|name| format!("\"{name}\"")).collect();

@@ -1,31 +1,33 @@
 //! Locations: which paths are theirs, and what happens there.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use serde_spanned::Spanned;
 
-use super::Check;
 use super::settings::Settings;
+use super::{Check, plain};
+use crate::config::error::Mistake;
 use crate::config::file;
-use crate::config::{Location, UpgradeRules};
+use crate::config::{AccessLog, Content, ForwardedHeaders, Location, UpgradeRules};
 use crate::routing::location::PathMatcher;
+use crate::routing::script::Step;
 
-/// Reads the path of a location with its modifier.
+/// Reads the path of a location with its modifier; not that of a regular expression.
 ///
 /// # Errors
 /// What is wrong, and what would be right.
 pub(super) fn matcher(text: &str) -> Result<PathMatcher, (String, String)> {
-    let not_yet = |what: &str| {
-        let help = "write a prefix, `\"/path\"`, or one path alone, `\"= /path\"`";
-        Err((format!("{what} are not supported yet in `path`"), help.to_owned()))
-    };
-    match text {
-        _ if text.starts_with("^~") => {
-            let path = settled(text[2..].trim_start());
-            let help = format!("without regular expressions it says the same as `\"{path}\"`: write that");
-            return Err(("prefixes with `^~` are not supported yet in `path`".to_owned(), help));
-        }
-        _ if text.starts_with('~') => return not_yet("regular expressions (`~`)"),
-        _ if text.starts_with('@') => return not_yet("named locations (`@`)"),
-        _ => {}
+    if let Some(name) = text.strip_prefix('@') {
+        return match name.is_empty() || name.contains(char::is_whitespace) {
+            true => Err(("a named location needs a name".to_owned(), "write `\"@fallback\"`".to_owned())),
+            false => Ok(PathMatcher::Named(text.to_owned())),
+        };
+    }
+    if let Some(path) = text.strip_prefix("^~").map(str::trim_start) {
+        let right =
+            |(message, right): (String, String)| (message, format!("write `\"^~ {}\"`", settled(&right)));
+        return plain_path(path).map_err(right).map(|()| PathMatcher::FinalPrefix(path.to_owned()));
     }
     let path = text.strip_prefix('=').map(str::trim_start);
     plain_path(path.unwrap_or(text)).map_err(|(message, right)| {
@@ -137,23 +139,61 @@ fn normal(path: &str) -> String {
 
 impl Check<'_> {
     /// `None` if its path or its `proxy_pass` cannot be used; the rest of it is checked all the same.
+    /// `settings` are its own and what it inherits.
     pub(super) fn location(
         &mut self,
         written: &Spanned<file::Location>,
         matcher: Option<PathMatcher>,
-        outer: &Settings,
+        settings: &Settings,
     ) -> Option<Location> {
         let file = written.get_ref();
-        let settings = self.settings(&file.for_locations).inside(outer);
-        if file.proxy_pass.is_absent() {
-            let help = "write where its requests go: `proxy_pass = \"http://127.0.0.1:3000\"`";
-            self.missing(written.span(), "a location needs a `proxy_pass`", help);
+        let script = self.script(&file.script);
+        if file.proxy_pass.is_absent() && script.is_empty() && file.location.is_absent() {
+            let help =
+                "write where its answers come from: `proxy_pass = \"http://127.0.0.1:3000\"`, or `return`";
+            self.missing(written.span(), "a location needs a `proxy_pass` or a `return`", help);
         }
-        let pass = file.proxy_pass.given().and_then(|pass| self.proxy_pass(pass));
-        let access_log = self.access_log(&settings);
-        Some(Location {
-            matcher: matcher?,
-            proxy_pass: pass?,
+        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass)));
+        if let Some((written, Some(pass))) = &pass
+            && pass.uri.is_some()
+            && matcher.as_ref().is_some_and(|matcher| matcher.prefix().is_none())
+        {
+            self.mistakes.push(no_uri(written.span()));
+        }
+        let content = match pass {
+            None => Content::Nothing,
+            Some((_, pass)) => Content::Proxy(pass?),
+        };
+        let internal = plain(&file.internal).unwrap_or(false);
+        let access_log = self.access_log(settings);
+        Some(self.with_settings(matcher?, content, script, internal, settings.clone(), access_log))
+    }
+
+    /// What a server says outside of its locations, as a location of its own.
+    pub(super) fn outer_location(&mut self, settings: &Settings) -> Location {
+        let access_log = self.access_log(settings);
+        let nowhere = PathMatcher::Named(String::new());
+        self.with_settings(nowhere, Content::Nothing, Vec::new(), false, settings.clone(), access_log)
+    }
+
+    fn with_settings(
+        &self,
+        matcher: PathMatcher,
+        content: Content,
+        script: Vec<Step>,
+        internal: bool,
+        settings: Settings,
+        access_log: Option<Arc<AccessLog>>,
+    ) -> Location {
+        Location {
+            matcher,
+            content,
+            script,
+            internal,
+            redirects: settings.redirects(),
+            intercept_errors: settings.intercept_errors.unwrap_or(false),
+            recursive_error_pages: settings.recursive_error_pages.unwrap_or(false),
+            forwarded_headers: settings.forwarded_headers.unwrap_or(ForwardedHeaders::Set),
             timeouts: settings.timeouts(),
             max_body_size: settings.max_body_size(),
             upgrade: UpgradeRules {
@@ -162,9 +202,17 @@ impl Check<'_> {
             },
             set_headers: settings.set_headers.unwrap_or_default(),
             pass_trailers: settings.pass_trailers.unwrap_or(false),
+            error_pages: settings.error_pages.unwrap_or_default(),
             access_log,
-        })
+        }
     }
+}
+
+fn no_uri(span: Range<usize>) -> Mistake {
+    let message = "a `proxy_pass` with a path replaces what the location's path matched, and a location that is \
+                   found by an expression or by its name has no such path";
+    Mistake::new(span, message)
+        .help("leave the path out of the URL; a `rewrite` with `break` changes the path")
 }
 
 #[cfg(test)]
@@ -176,6 +224,8 @@ mod tests {
         assert_eq!(matcher("/"), Ok(PathMatcher::Prefix("/".into())));
         assert_eq!(matcher("/a b/ü"), Ok(PathMatcher::Prefix("/a b/ü".into())));
         assert_eq!(matcher("= /x"), Ok(PathMatcher::Exact("/x".into())));
+        assert_eq!(matcher("^~ /x"), Ok(PathMatcher::FinalPrefix("/x".into())));
+        assert_eq!(matcher("@app"), Ok(PathMatcher::Named("@app".into())));
         assert_eq!(matcher("=/x"), Ok(PathMatcher::Exact("/x".into())));
         assert_eq!(matcher("/a:b/:1"), Ok(PathMatcher::Prefix("/a:b/:1".into())));
         assert_eq!(matcher("/100%"), Ok(PathMatcher::Prefix("/100%".into())));
@@ -207,13 +257,10 @@ mod tests {
             ("/a/{id}/b", "write `\"/a/\"`, which matches everything below it"),
             ("/:id", "write `\"/\"`, which matches everything below it"),
             ("/a/:id/b", "write `\"/a/\"`, which matches everything below it"),
-            ("^~ a/", "without regular expressions it says the same as `\"/a/\"`: write that"),
-            ("^~ /a", "without regular expressions it says the same as `\"/a\"`: write that"),
+            ("^~ a/", "write `\"^~ /a/\"`"),
+            ("@", "write `\"@fallback\"`"),
         ] {
             assert_eq!(matcher(text).unwrap_err().1, help, "{text}");
-        }
-        for text in ["~ ^/a$", "~* \\.png$", "@app"] {
-            assert!(matcher(text).unwrap_err().0.contains("not supported yet"), "{text}");
         }
     }
 }

@@ -9,6 +9,7 @@ use tracing::Level;
 
 use super::Check;
 use super::headers::bad_template;
+use super::names::Names;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, Named, TextOr, Value};
 use crate::config::{AccessLog, ErrorLog, Escape, LogFormat, LogTarget};
@@ -42,7 +43,11 @@ pub(super) struct Formats(Vec<(String, Option<LogFormat>)>);
 
 impl Formats {
     /// The built-in ones and those of the file.
-    pub(super) fn of(written: &Value<Named<TextOr<file::LogFormat>>>, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(super) fn of(
+        written: &Value<Named<TextOr<file::LogFormat>>>,
+        names: &mut Names,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
         let built_in =
             |text: &str, escape| Template::parse(text).ok().map(|template| LogFormat { template, escape });
         let mut formats = Self(vec![
@@ -57,7 +62,7 @@ impl Formats {
                 mistakes.push(Mistake::new(name.span(), message).help("give yours another name"));
                 continue;
             }
-            let read = log_format(format, mistakes);
+            let read = log_format(format, names, mistakes);
             formats.0.push((name.get_ref().clone(), read));
         }
         formats
@@ -68,7 +73,11 @@ impl Formats {
     }
 }
 
-fn log_format(written: &Spanned<TextOr<file::LogFormat>>, mistakes: &mut Vec<Mistake>) -> Option<LogFormat> {
+fn log_format(
+    written: &Spanned<TextOr<file::LogFormat>>,
+    names: &mut Names,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<LogFormat> {
     let (text, escape) = match written.get_ref() {
         TextOr::Text(text) => (Spanned::new(written.span(), text.clone()), Escape::Default),
         TextOr::Table(table) => {
@@ -86,7 +95,7 @@ fn log_format(written: &Spanned<TextOr<file::LogFormat>>, mistakes: &mut Vec<Mis
         mistakes.push(mistake.help("write a text without them"));
         return None;
     }
-    match Template::parse(text.get_ref()) {
+    match names.template(&text) {
         Ok(template) => Some(LogFormat { template, escape }),
         Err(error) => {
             mistakes.push(bad_template(&text, &error));

@@ -1,11 +1,15 @@
 //! Turns a file as written into finished values, and says everything in it that cannot be.
 
+mod error_pages;
 mod headers;
 mod listen;
 mod location;
 mod logs;
 mod loops;
+mod maps;
+mod names;
 mod proxy_pass;
+mod script;
 mod server;
 mod settings;
 mod upstream;
@@ -21,6 +25,7 @@ use super::error::{Mistake, MistakeKind};
 use super::file::{AutoOr, Listen, Location, OneOrMany, Server, Tables, TextOr, Top, Value};
 use super::{AccessLog, Config, ListenAddress, units};
 use logs::Formats;
+use names::Names;
 use upstream::Upstreams;
 
 /// Checks a file that has been read. If `mistakes` gets longer, what is returned is not whole.
@@ -72,16 +77,21 @@ struct Check<'a> {
     /// Those made so far: locations that log to the same place in the same way share one.
     access_logs: Vec<Arc<AccessLog>>,
     upstreams: Upstreams,
+    names: Names,
+    /// The named locations that the server at hand sends requests to.
+    gotos: Vec<Spanned<String>>,
 }
 
 impl<'a> Check<'a> {
     fn new(file: &Top, mistakes: &'a mut Vec<Mistake>) -> Self {
-        let formats = Formats::of(&file.log_format, mistakes);
+        let mut names = Names::default();
+        let formats = Formats::of(&file.log_format, &mut names, mistakes);
         let upstreams = Upstreams::of(&file.upstream, mistakes);
-        Self { mistakes, formats, access_logs: Vec::new(), upstreams }
+        Self { mistakes, formats, access_logs: Vec::new(), upstreams, names, gotos: Vec::new() }
     }
 
     fn config(mut self, file: &Top) -> Config {
+        self.maps(&file.map);
         let outer = (self.server_settings(&file.for_servers), self.settings(&file.for_locations));
         let workers = self.workers(&file.workers);
         let max_connections = self.count(&file.max_connections, "max_connections", 1..=MANY);
@@ -106,6 +116,7 @@ impl<'a> Check<'a> {
             error_log,
             listeners,
             servers,
+            variables: self.own_variables(),
             upstreams: self.upstreams.finish(),
         }
     }

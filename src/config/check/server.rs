@@ -10,11 +10,11 @@ use serde_spanned::Spanned;
 
 use super::settings::Settings;
 use super::{Check, plain};
-use crate::config::error::Mistake;
+use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, ForServers, OffOr, OneOrMany, Size, Value};
-use crate::config::{ClientLimits, EncodedSlashes, Server};
+use crate::config::{ClientLimits, EncodedSlashes, Location, Server};
 use crate::http1::head::MAX_FIELDS;
-use crate::routing::location::{Locations, PathMatcher};
+use crate::routing::location::{Candidate, Locations, PathMatcher};
 
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
@@ -67,6 +67,22 @@ impl ServerSettings {
     }
 }
 
+/// The locations of a server, nested ones behind the one that they are nested in.
+#[derive(Default)]
+struct Found {
+    locations: Vec<Location>,
+    /// The place of the location that each one is nested in.
+    parents: Vec<Option<usize>>,
+}
+
+fn named(locations: &[Location]) -> HashMap<String, usize> {
+    let names = locations.iter().enumerate().filter_map(|(place, location)| match &location.matcher {
+        PathMatcher::Named(name) => Some((name.clone(), place)),
+        _ => None,
+    });
+    names.collect()
+}
+
 impl Check<'_> {
     pub(super) fn server_settings(&mut self, written: &ForServers) -> ServerSettings {
         ServerSettings {
@@ -87,23 +103,86 @@ impl Check<'_> {
         let names = written.server_name.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default();
         let in_file =
             written.location.given().map(|tables| tables.get_ref().0.as_slice()).unwrap_or_default();
-        let mut seen = HashMap::new();
-        let mut locations = Vec::with_capacity(in_file.len());
-        for location in in_file {
-            let matcher = self.path(location, &mut seen);
-            let checked = self.location(location, matcher, &settings);
-            locations.extend(checked);
-        }
+        let script = self.script(&written.script);
+        let mut found = Found::default();
+        self.locations(in_file, None, &settings, &mut found);
+        self.check_gotos(&found);
+        let Found { mut locations, parents } = found;
+        let candidate = |location: usize| Candidate {
+            location,
+            matcher: &locations[location].matcher,
+            parent: parents[location],
+            adds_slash: locations[location].proxy_pass().is_some(),
+        };
+        let paths = Locations::new(&(0..locations.len()).map(candidate).collect::<Vec<_>>());
+        let named = named(&locations);
+        locations.push(self.outer_location(&settings));
         let trusted = own.trusted_proxies.clone().unwrap_or_default();
         Server {
             name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
-            paths: Locations::new(locations.iter().map(|location| &location.matcher)),
+            paths,
+            named,
             locations,
+            script,
             limits: own.limits(),
             trusted_proxies: trusted.nets,
             trusts_unix_peers: trusted.unix,
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
-            access_log: self.access_log(&settings),
+        }
+    }
+
+    /// Checks the locations of one level, and those nested in them.
+    fn locations(
+        &mut self,
+        written: &[Spanned<file::Location>],
+        parent: Option<usize>,
+        outer: &Settings,
+        found: &mut Found,
+    ) {
+        let mut seen: Vec<(PathMatcher, Range<usize>)> = Vec::new();
+        for location in written {
+            let matcher = self.path(location, &mut seen);
+            let file = location.get_ref();
+            let settings = self.settings(&file.for_locations).inside(outer);
+            let checked = self.location(location, matcher, &settings);
+            // What is nested in one that is not right is checked, too.
+            let place = checked.is_some().then_some(found.locations.len());
+            if let Some(location) = checked {
+                found.locations.push(location);
+                found.parents.push(parent);
+            }
+            let nested =
+                file.location.given().map(|tables| tables.get_ref().0.as_slice()).unwrap_or_default();
+            self.refuse_named(nested);
+            self.locations(nested, place.or(parent), &settings, found);
+        }
+    }
+
+    /// nginx: a named location stands directly in its server.
+    fn refuse_named(&mut self, nested: &[Spanned<file::Location>]) {
+        for path in nested.iter().filter_map(|location| location.get_ref().path.given()) {
+            if path.get_ref().starts_with('@') {
+                let message = format!("the named location `{}` stands in another one", path.get_ref());
+                self.mistakes
+                    .push(Mistake::new(path.span(), message).help("write it directly in its server"));
+            }
+        }
+    }
+
+    /// Reports every named location that requests are sent to and that is not there.
+    fn check_gotos(&mut self, found: &Found) {
+        let known: Vec<&str> = found.locations.iter().map(|location| location.matcher.path()).collect();
+        for name in std::mem::take(&mut self.gotos) {
+            let text = name.get_ref().as_str();
+            if known.contains(&text) && text.starts_with('@') {
+                continue;
+            }
+            let message = match crate::config::read::nearest(text, &known) {
+                Some(near) => format!("there is no location `{text}` in this server, did you mean `{near}`?"),
+                None => format!("there is no location `{text}` in this server"),
+            };
+            let help = format!("write a `[[server.location]]` with `path = \"{text}\"`");
+            self.mistakes.push(Mistake::new(name.span(), message).help(help).kind(MistakeKind::Doubtful));
         }
     }
 
@@ -122,7 +201,7 @@ impl Check<'_> {
     fn path(
         &mut self,
         location: &Spanned<file::Location>,
-        seen: &mut HashMap<PathMatcher, Range<usize>>,
+        seen: &mut Vec<(PathMatcher, Range<usize>)>,
     ) -> Option<PathMatcher> {
         let written = &location.get_ref().path;
         if written.is_absent() {
@@ -130,18 +209,25 @@ impl Check<'_> {
             self.missing(location.span(), "a location needs a `path`", help);
         }
         let path = written.given()?;
-        let matcher = match super::location::matcher(path.get_ref()) {
-            Ok(matcher) => matcher,
-            Err((message, help)) => {
-                self.mistakes.push(Mistake::new(path.span(), message).help(help));
-                return None;
+        let text = path.get_ref();
+        let matcher = if let Some(regex) = text.strip_prefix('~') {
+            let (regex, is_caseless) = regex.strip_prefix('*').map_or((regex, false), |regex| (regex, true));
+            PathMatcher::Regex(self.regex(regex.trim_start(), is_caseless, path.span())?)
+        } else {
+            match super::location::matcher(text) {
+                Ok(matcher) => matcher,
+                Err((message, help)) => {
+                    self.mistakes.push(Mistake::new(path.span(), message).help(help));
+                    return None;
+                }
             }
         };
-        if let Some(first) = seen.insert(matcher.clone(), path.span()) {
-            let message = format!("there are two locations `{}` in this server", path.get_ref());
-            let mistake = Mistake::new(path.span(), message).label("again").also(first, "first here");
+        if let Some((_, first)) = seen.iter().find(|(other, _)| other.collides(&matcher)) {
+            let message = format!("there are two locations `{text}` in this server");
+            let mistake = Mistake::new(path.span(), message).label("again").also(first.clone(), "first here");
             self.mistakes.push(mistake.help("delete one of them, or give it another path"));
         }
+        seen.push((matcher.clone(), path.span()));
         Some(matcher)
     }
 

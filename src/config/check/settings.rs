@@ -7,7 +7,7 @@ use super::logs::Access;
 use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file::{ForLocations, OffOr, OneOrMany, Size, Value};
-use crate::config::{AccessLog, Timeouts};
+use crate::config::{AccessLog, ErrorPage, ForwardedHeaders, Redirects, Timeouts};
 use crate::headers::{FieldName, is_token_byte};
 use crate::routing::variables::Template;
 
@@ -29,6 +29,13 @@ pub(super) struct Settings {
     tunnel_linger: Option<Duration>,
     tunnel_age: Option<OffOr<Duration>>,
     access_log: Option<Access>,
+    pub(super) error_pages: Option<Vec<ErrorPage>>,
+    pub(super) intercept_errors: Option<bool>,
+    pub(super) recursive_error_pages: Option<bool>,
+    absolute_redirect: Option<bool>,
+    port_in_redirect: Option<bool>,
+    server_name_in_redirect: Option<bool>,
+    pub(super) forwarded_headers: Option<ForwardedHeaders>,
 }
 
 /// How the idle time of tunnels is written: under its own name, or as people know it from nginx.
@@ -78,6 +85,22 @@ impl Settings {
             tunnel_linger: self.tunnel_linger.or(outer.tunnel_linger),
             tunnel_age: self.tunnel_age.or(outer.tunnel_age),
             access_log: self.access_log.or_else(|| outer.access_log.clone()),
+            error_pages: self.error_pages.or_else(|| outer.error_pages.clone()),
+            intercept_errors: self.intercept_errors.or(outer.intercept_errors),
+            recursive_error_pages: self.recursive_error_pages.or(outer.recursive_error_pages),
+            absolute_redirect: self.absolute_redirect.or(outer.absolute_redirect),
+            port_in_redirect: self.port_in_redirect.or(outer.port_in_redirect),
+            server_name_in_redirect: self.server_name_in_redirect.or(outer.server_name_in_redirect),
+            forwarded_headers: self.forwarded_headers.or(outer.forwarded_headers),
+        }
+    }
+
+    /// With nginx's defaults.
+    pub(super) fn redirects(&self) -> Redirects {
+        Redirects {
+            absolute: self.absolute_redirect.unwrap_or(true),
+            port: self.port_in_redirect.unwrap_or(true),
+            server_name: self.server_name_in_redirect.unwrap_or(false),
         }
     }
 
@@ -135,6 +158,28 @@ impl Check<'_> {
             tunnel_linger: plain(&written.tunnel_linger),
             tunnel_age: self.time_or_off(&written.tunnel_max_age, "tunnel_max_age"),
             access_log: self.access(&written.access_log),
+            error_pages: self.error_pages(&written.error_page),
+            intercept_errors: plain(&written.proxy_intercept_errors),
+            recursive_error_pages: plain(&written.recursive_error_pages),
+            absolute_redirect: plain(&written.absolute_redirect),
+            port_in_redirect: plain(&written.port_in_redirect),
+            server_name_in_redirect: plain(&written.server_name_in_redirect),
+            forwarded_headers: self.forwarded_headers(&written.forwarded_headers),
+        }
+    }
+
+    fn forwarded_headers(&mut self, written: &Value<String>) -> Option<ForwardedHeaders> {
+        let value = written.given()?;
+        match value.get_ref().as_str() {
+            "set" => Some(ForwardedHeaders::Set),
+            "pass" => Some(ForwardedHeaders::Pass),
+            other => {
+                let message = format!("`forwarded_headers` cannot be `{other}`");
+                let help = "write `\"set\"` (hopgate says who the client is, the default) or `\"pass\"` (what the \
+                            client sent is passed on, as with nginx)";
+                self.mistakes.push(Mistake::new(value.span(), message).help(help));
+                None
+            }
         }
     }
 

@@ -57,6 +57,9 @@ fn here(level: Level) -> &'static str {
         Level::Top => "at the top of the file",
         Level::Server => "directly in a `[[server]]`",
         Level::Location => "in a `[[server.location]]`",
+        Level::RewriteStep => "in a step of `rewrite`",
+        Level::Return => "in `return`",
+        Level::Map => "in a `[[map]]`",
         Level::Upstream => "in an `[upstream.NAME]`",
         Level::Listen => "in an entry of `listen`",
         Level::UpstreamServer => "in a server of an upstream",
@@ -76,10 +79,6 @@ fn misplaced(level: Level, name: &str, value: &DeValue<'_>) -> Option<String> {
         (Level::Server | Level::Location, "upstream") if table => {
             Some("write `[upstream.NAME]`, with no `server.` before it".into())
         }
-        (Level::Location, "location") => Some(
-            "locations are not nested: write a `[[server.location]]` of its own, the longest path wins"
-                .into(),
-        ),
         (Level::Server, "server") => Some("write another `[[server]]`".into()),
         (Level::Server, "path" | "proxy_pass") => {
             Some("write `[[server.location]]` in a line before it, with `path = \"/\"`".into())
@@ -93,7 +92,7 @@ fn misplaced(level: Level, name: &str, value: &DeValue<'_>) -> Option<String> {
 }
 
 /// The known word that was probably meant.
-pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(in crate::config) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let wanted = plain(name);
     if name.len() > 64 {

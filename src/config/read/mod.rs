@@ -12,8 +12,9 @@ use toml::de::DeTable;
 use super::error::Mistake;
 use super::file::Top;
 
+pub(super) use keys::nearest;
 pub(super) use section::section;
-pub use section::{Section, Table};
+pub use section::{Section, Table, word};
 
 /// Reads the text of a file. What can be read is returned even if other things cannot.
 pub fn document(text: &str) -> (Top, Vec<Mistake>) {

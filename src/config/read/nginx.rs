@@ -84,10 +84,6 @@ const WORDS: &[(&str, Word)] = &[
     ("tcp_nodelay", Needless("it is always on")),
     ("tcp_nopush", Needless("heads and bodies are written together anyway")),
     ("chunked_transfer_encoding", Needless("chunks are used where the client knows them")),
-    (
-        "map",
-        Needless("upgrades need no `$connection_upgrade`: they are recognised and tunnelled by themselves"),
-    ),
     ("resolver", Needless("names are looked up as the system does it")),
     ("events", Needless("there is nothing to be tuned there; `max_connections` limits the clients")),
     ("http", Needless("keys for all servers stand at the top of the file")),
@@ -125,7 +121,6 @@ const WORDS: &[(&str, Word)] = &[
     ("proxy_cookie_path", NotYet("cookies are passed on as the upstream sends them")),
     ("proxy_cookie_domain", NotYet("cookies are passed on as the upstream sends them")),
     ("proxy_next_upstream", NotYet("the next server is tried when one cannot be connected to")),
-    ("proxy_intercept_errors", NotYet("answers are passed on as the upstream sends them")),
     ("proxy_bind", NotYet("the system chooses the address that upstreams are connected from")),
     ("ip_hash", NotYet("servers are chosen in turn, or with `least_conn = true` by their load")),
     ("hash", NotYet("servers are chosen in turn, or with `least_conn = true` by their load")),
@@ -134,11 +129,6 @@ const WORDS: &[(&str, Word)] = &[
     ("alias", NotYet("a location can only `proxy_pass`")),
     ("index", NotYet("a location can only `proxy_pass`")),
     ("try_files", NotYet("a location can only `proxy_pass`")),
-    ("return", NotYet("a location can only `proxy_pass`")),
-    ("rewrite", NotYet("a URI part of `proxy_pass` replaces the path of a prefix location")),
-    ("if", NotYet("a location can only `proxy_pass`")),
-    ("set", NotYet("there are no variables of your own")),
-    ("error_page", NotYet("errors have a short text of their own")),
     ("include", NotYet("a configuration is one file")),
     ("allow", NotYet("every client may connect; limit them with the firewall or the `listen` address")),
     ("deny", NotYet("every client may connect; limit them with the firewall or the `listen` address")),
@@ -153,7 +143,6 @@ const WORDS: &[(&str, Word)] = &[
     ("expires", NotYet("response headers are passed on as the upstream sends them")),
     ("charset", NotYet("response headers are passed on as the upstream sends them")),
     ("default_type", NotYet("response headers are passed on as the upstream sends them")),
-    ("internal", NotYet("there are no internal redirects")),
 ];
 
 /// Families of directives.

@@ -56,6 +56,11 @@ impl Reader {
     }
 }
 
+/// The key that a field stands for: `return` and `if` are words of Rust, too.
+pub fn word(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// Defines a struct whose fields are the keys of a table: each field's type says how its value is
 /// read. Groups of keys that stand in several tables are fields of their own behind the braces.
 macro_rules! section {
@@ -74,7 +79,7 @@ macro_rules! section {
 
         impl $crate::config::read::Section for $Name {
             fn keys() -> Vec<&'static str> {
-                let own = [$(stringify!($key)),*];
+                let own = [$($crate::config::read::word(stringify!($key))),*];
                 own.into_iter()$(.chain(<$Group>::keys()))*.collect()
             }
 
@@ -84,11 +89,11 @@ macro_rules! section {
                 value: &Spanned<toml::de::DeValue<'_>>,
                 reader: &mut $crate::config::read::Reader,
             ) -> bool {
-                match key {
-                    $(stringify!($key) => self.$key = reader.value(key, value),)*
-                    _ => return false $(|| self.$group.take(key, value, reader))*,
-                }
-                true
+                $(if key == $crate::config::read::word(stringify!($key)) {
+                    self.$key = reader.value(key, value);
+                    return true;
+                })*
+                false $(|| self.$group.take(key, value, reader))*
             }
         }
 

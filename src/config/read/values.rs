@@ -223,12 +223,12 @@ impl<T: FromToml> FromToml for OneOrMany<T> {
 impl<T: Table> FromToml for TextOr<T> {
     const EXPECTED: &'static str = "a text in quotes or a table";
 
-    /// A plain number is a port, and only `listen` and the servers of an upstream are addresses:
-    /// those who read the text find out.
+    /// A plain number is a port, which only `listen` and the servers of an upstream have, or the status of
+    /// a `return`: those who read the text find out.
     fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
         match value.get_ref() {
             DeValue::String(text) => Some(Self::Text(text.clone().into_owned())),
-            DeValue::Integer(integer) if matches!(key, "listen" | "server") => {
+            DeValue::Integer(integer) if matches!(key, "listen" | "server" | "return") => {
                 Some(Self::Text(integer.to_string()))
             }
             DeValue::Table(table) => Some(Self::Table(reader.section(table))),
@@ -245,7 +245,7 @@ impl<T: Table> FromToml for Tables<T> {
     const EXPECTED: &'static str = "written in double brackets";
 
     fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
-        let name = if key == "server" { "server" } else { "server.location" };
+        let name = if key == "location" { "server.location" } else { key };
         let help = Some(format!("write `[[{name}]]`"));
         match value.get_ref() {
             DeValue::Array(array) if array.iter().all(|entry| entry.get_ref().is_table()) => {

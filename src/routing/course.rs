@@ -1,0 +1,127 @@
+//! The way of one request through the locations of its server: what it has been rewritten to, and what
+//! expressions and scripts have left behind.
+
+use std::cell::{Cell, RefCell};
+
+use super::location::Considered;
+use super::regex::Slots;
+use super::script::Answer;
+use crate::request::Request;
+
+/// How often a request may be given another path or another location; nginx's limit.
+const MOST_CHANGES: u8 = 10;
+
+/// The way of one request so far.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// What regular expressions and scripts have left for variables.
+    pub slots: Slots,
+    /// Whether it has been sent here by hopgate itself, so that `internal` locations are open to it.
+    pub is_internal: bool,
+    /// Whether a `rewrite … break` has changed the path in this very location: the URI part of its
+    /// `proxy_pass` then says nothing.
+    pub is_broken: bool,
+    /// Whether an error page made a GET of it.
+    pub is_get: bool,
+    rewritten: Option<Box<Rewritten>>,
+    changes: u8,
+    /// Of maps that ask each other.
+    depth: Cell<u8>,
+    trace: Option<RefCell<Vec<Event>>>,
+}
+
+#[derive(Debug)]
+struct Rewritten {
+    path: Vec<u8>,
+    args: Vec<u8>,
+}
+
+/// A step that somebody may want to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The steps of the server, or those of a location.
+    Script(Option<usize>),
+    /// The search of a location has begun, for this path.
+    Search(Vec<u8>),
+    /// It looked at a location.
+    Considered(Considered),
+    /// A `rewrite` did not match.
+    RewriteMissed(String),
+    /// A `rewrite` matched: what became of path and query.
+    Rewritten(String, Vec<u8>),
+    /// A condition, and how it turned out.
+    Condition(String, bool),
+    /// A variable was given a value.
+    Set(String, Vec<u8>),
+    /// `break`.
+    Break,
+    /// An answer.
+    Answered(Answer),
+    /// On to another location, by name.
+    Goto(String),
+    /// On to another path, for this reason.
+    Internal(&'static str, Vec<u8>),
+}
+
+impl Course {
+    /// One that keeps what happens, for [`Course::events`].
+    pub fn traced() -> Self {
+        Self { trace: Some(RefCell::default()), ..Self::default() }
+    }
+
+    /// The path as it is now, decoded: `$uri`.
+    pub fn path<'a>(&'a self, request: &'a Request) -> &'a [u8] {
+        self.rewritten.as_ref().map_or_else(|| request.path(), |rewritten| &rewritten.path)
+    }
+
+    /// The query as it is now: `$args`.
+    pub fn args<'a>(&'a self, request: &'a Request) -> &'a [u8] {
+        self.rewritten
+            .as_ref()
+            .map_or_else(|| request.query().unwrap_or_default(), |rewritten| &rewritten.args)
+    }
+
+    /// The method as it is now.
+    pub fn method<'a>(&self, request: &'a Request) -> &'a [u8] {
+        if self.is_get { b"GET" } else { request.head.method() }
+    }
+
+    /// Whether path and query are no longer what the client sent.
+    pub fn is_rewritten(&self) -> bool {
+        self.rewritten.is_some()
+    }
+
+    /// Gives the request another path and query.
+    pub fn rewrite(&mut self, path: Vec<u8>, args: Vec<u8>) {
+        self.rewritten = Some(Box::new(Rewritten { path, args }));
+    }
+
+    /// Counts one more change of path or location; `false` if it is one too many.
+    pub fn may_change(&mut self) -> bool {
+        self.changes += 1;
+        self.changes <= MOST_CHANGES
+    }
+
+    /// Runs `work` unless it runs within itself too often: maps can ask each other in a circle.
+    pub fn nested(&self, work: impl FnOnce()) {
+        const DEEPEST: u8 = 32;
+        let depth = self.depth.get();
+        if depth < DEEPEST {
+            self.depth.set(depth + 1);
+            work();
+            self.depth.set(depth);
+        }
+    }
+
+    /// Notes what happens, if anybody wants to know.
+    pub fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(trace) = &self.trace {
+            trace.borrow_mut().push(event());
+        }
+    }
+
+    /// What happened; nothing unless it was made by [`Course::traced`].
+    pub fn events(&self) -> Vec<Event> {
+        self.trace.as_ref().map(|trace| trace.borrow().clone()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,71 @@
+//! Percent-encoding as nginx does it where a decoded path becomes a target again.
+
+/// Writes a decoded path so that it can stand in a target: what RFC 3986 does not allow there is encoded.
+pub fn path(out: &mut Vec<u8>, text: &[u8]) {
+    encode(out, text, |byte| matches!(byte, b'#' | b'%' | b'?'));
+}
+
+/// Writes a text so that it can stand in the query as one value.
+pub fn argument(out: &mut Vec<u8>, text: &[u8]) {
+    encode(out, text, |byte| matches!(byte, b'#' | b'%' | b'?' | b'&' | b'+' | b';'));
+}
+
+fn encode(out: &mut Vec<u8>, text: &[u8], is_special: impl Fn(u8) -> bool) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text {
+        let is_forbidden = byte <= b' ' || byte >= 0x7f || b"\"<>\\^`{|}".contains(&byte);
+        if is_forbidden || is_special(byte) {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        } else {
+            out.push(byte);
+        }
+    }
+}
+
+/// Decodes what needs no encoding in the target of a redirect, up to its query.
+pub fn tidy_redirect(text: &[u8]) -> Vec<u8> {
+    let end = memchr::memchr(b'?', text).unwrap_or(text.len());
+    let mut tidy = Vec::with_capacity(text.len());
+    let mut rest = &text[..end];
+    while let Some((&byte, behind)) = rest.split_first() {
+        let digit = |at: usize| behind.get(at).and_then(|byte| (*byte as char).to_digit(16));
+        match (byte, digit(0).zip(digit(1))) {
+            (b'%', Some((high, low))) => {
+                let decoded = (high * 16 + low) as u8;
+                if decoded > b'%' && decoded < 0x7f && decoded != b'?' {
+                    tidy.push(decoded);
+                } else {
+                    tidy.extend_from_slice(&rest[..3]);
+                }
+                rest = &behind[2..];
+            }
+            _ => {
+                tidy.push(byte);
+                rest = behind;
+            }
+        }
+    }
+    tidy.extend_from_slice(&text[end..]);
+    tidy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_stand_in_a_target_is_encoded() {
+        let mut out = Vec::new();
+        path(&mut out, b"/a b?c%\xc3\xbc\"+&;");
+        assert_eq!(out, b"/a%20b%3Fc%25%C3%BC%22+&;");
+        out.clear();
+        argument(&mut out, b"a b+c&d");
+        assert_eq!(out, b"a%20b%2Bc%26d");
+    }
+
+    #[test]
+    fn a_redirect_keeps_only_the_encoding_that_it_needs() {
+        assert_eq!(tidy_redirect(b"/%41%20%2F%3f?%41"), b"/A%20/%3f?%41");
+        assert_eq!(tidy_redirect(b"/100%"), b"/100%");
+    }
+}
