@@ -162,7 +162,7 @@ fn requests_are_routed_by_host_and_by_the_longest_prefix() {
         ("first.example", "/deep/", "first"),
         ("FIRST.EXAMPLE:80", "/", "first"),
         ("second.example", "/", "second"),
-        ("second.example", "/deep", "second"),
+        ("second.example", "/deepest", "second"),
         ("second.example", "/deep/x", "deep"),
         ("second.example", "/deep/", "exact"),
         ("other.example", "/", "wild"),
