@@ -116,6 +116,31 @@ impl Client {
         .await
     }
 
+    /// Reads a body of `left` bytes that nobody wants, so that the next request can be read; `false` if it
+    /// did not come within `timeout`.
+    pub async fn discard(&mut self, mut left: u64, buffers: &RefCell<Buffers>, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        poll_fn(|cx| {
+            if self.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(false);
+            }
+            let mut buffers = buffers.borrow_mut();
+            while left > 0 {
+                match self.peer.poll_next(cx, &mut buffers.input) {
+                    Poll::Ready(Ok(count)) if count > 0 => {
+                        let own = usize::try_from(left).unwrap_or(usize::MAX).min(count);
+                        self.peer.put_back(&buffers.input[own..count]);
+                        left -= own as u64;
+                    }
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => return self.timer.poll(cx, deadline).map(|()| false),
+                }
+            }
+            Poll::Ready(true)
+        })
+        .await
+    }
+
     /// Ends the connection so that the answer arrives: closing a socket with unread bytes in it resets the
     /// connection, which takes the answer away from a client that is still sending (nginx:
     /// `lingering_close`).

@@ -294,8 +294,29 @@ impl Exchange {
 
     pub(crate) fn after_error(&self, client: &Client, error: &ProxyError) -> After {
         // R25: a body that was not read would be taken for the next request.
-        let goes_on = error.keeps_connection() && self.has_read_body && self.may_keep_alive(client);
-        if goes_on { After::Open } else { After::Close }
+        if error.keeps_connection() { self.after_reply(client) } else { After::Close }
+    }
+
+    /// What becomes of the connection behind an answer of hopgate's own.
+    pub(crate) fn after_reply(&self, client: &Client) -> After {
+        if self.is_body_settled() && self.may_keep_alive(client) { After::Open } else { After::Close }
+    }
+
+    /// Whether it is certain where the next request starts (R25).
+    pub(crate) fn is_body_settled(&self) -> bool {
+        self.has_read_body || self.unread_body().is_some()
+    }
+
+    /// How much of the body is still to come, if it is little and sure to come: then it is read and thrown
+    /// away, as nginx does, instead of ending the connection. A client that waits for a 100 may never send
+    /// it.
+    pub(crate) fn unread_body(&self) -> Option<u64> {
+        const MOST: u64 = 64 << 10;
+        let request = self.subject.request().filter(|_| !self.has_read_body && !self.has_lost_body)?;
+        match request.body {
+            BodyLength::Length(length) if length <= MOST && !request.expects_continue => Some(length),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_head(&self) -> bool {

@@ -42,7 +42,7 @@ pub async fn handle(
         match result {
             Ok(Done::Answered(after)) => {
                 record(local, &client, &mut exchange);
-                return leave(local, client, after).await;
+                return leave(local, client, &exchange, after).await;
             }
             Ok(Done::Elsewhere(next)) => way = next,
             Err(error) => match exchange.error_page(&client, &error) {
@@ -117,8 +117,7 @@ fn intent(exchange: &mut Exchange) -> Result<Intent, ProxyError> {
 
 /// Sends an answer of hopgate's own.
 async fn reply_to(client: &mut Client, exchange: &mut Exchange, reply: &Reply) -> Result<Done, ProxyError> {
-    let goes_on = exchange.has_read_body && exchange.may_keep_alive(client);
-    let after = if goes_on { After::Open } else { After::Close };
+    let after = exchange.after_reply(client);
     if reply::send(client, exchange, reply, after).await {
         Ok(Done::Answered(after))
     } else {
@@ -136,7 +135,7 @@ async fn answer(
 ) -> Option<Client> {
     let sent = reply::send(&mut client, &mut exchange, &reply, after).await;
     record(local, &client, &mut exchange);
-    if sent { leave(local, client, after).await } else { None }
+    if sent { leave(local, client, &exchange, after).await } else { None }
 }
 
 /// Answers what never became a request: a head that is none, or that did not come in time.
@@ -219,9 +218,11 @@ fn record(local: &Rc<Local>, client: &Client, exchange: &mut Exchange) {
     }
 }
 
-async fn leave(local: &Local, mut client: Client, after: After) -> Option<Client> {
+async fn leave(local: &Local, mut client: Client, exchange: &Exchange, after: After) -> Option<Client> {
     if after == After::Open {
-        return Some(client);
+        let Some(left) = exchange.unread_body() else { return Some(client) };
+        let timeout = exchange.location().timeouts.client_body;
+        return client.discard(left, &local.buffers, timeout).await.then_some(client);
     }
     client.linger(&local.buffers).await;
     None

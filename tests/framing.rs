@@ -335,7 +335,9 @@ fn r25_a_body_that_was_not_read_to_its_end_closes_the_connection() {
         "#,
         upstream.addr()
     ));
-    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+    for framing in
+        ["Content-Length: 100000", "Transfer-Encoding: chunked", "Content-Length: 100\r\nExpect: 100-continue"]
+    {
         println!("row: {framing}");
         let mut client = hopgate.connect();
         client.send(format!("POST /nowhere HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
@@ -346,6 +348,28 @@ fn r25_a_body_that_was_not_read_to_its_end_closes_the_connection() {
         client.expect_closed();
     }
     upstream.expect_no_connection(&hopgate);
+}
+
+#[test]
+fn r25_a_small_body_that_nobody_wants_is_no_part_of_the_next_request() {
+    let hopgate = Hopgate::start(
+        r#"
+        [[server]]
+        listen = "127.0.0.1:0"
+        location = [{ path = "= /a", return = "200 '$request_method $uri'" }]
+        "#,
+    );
+    let mut client = hopgate.connect();
+    let body = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = format!("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+    client.send(format!("{head}{body}GET /a HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client.expect_status(404);
+    assert_eq!(client.expect_status(200).text(), "GET /a");
+    // It may as well come late, and in pieces.
+    client.send(format!("{head}{}", &body[..7]));
+    client.expect_status(404);
+    client.send(format!("{}GET /a HTTP/1.1\r\nHost: a\r\n\r\n", &body[7..]));
+    assert_eq!(client.expect_status(200).text(), "GET /a");
 }
 
 #[test]

@@ -37,8 +37,10 @@ pub async fn relay(
     let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
     let (framing, encoding) = response_framing(&head, body, exchange);
     // R25: while a part of the request is still to come, nobody knows where the next one starts.
-    let goes_on =
-        request.has_read_all() && framing != ResponseFraming::UntilClose && exchange.may_keep_alive(client);
+    let goes_on = request.has_read_all()
+        && exchange.is_body_settled()
+        && framing != ResponseFraming::UntilClose
+        && exchange.may_keep_alive(client);
     let mut bytes = Vec::with_capacity(1024);
     let status = exchange.status_of(head.status);
     let connection = Connection::of(exchange.request().head.version, goes_on);
