@@ -335,9 +335,11 @@ fn r25_a_body_that_was_not_read_to_its_end_closes_the_connection() {
         "#,
         upstream.addr()
     ));
-    for framing in
-        ["Content-Length: 100000", "Transfer-Encoding: chunked", "Content-Length: 100\r\nExpect: 100-continue"]
-    {
+    for framing in [
+        "Content-Length: 100000",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 100\r\nExpect: 100-continue",
+    ] {
         println!("row: {framing}");
         let mut client = hopgate.connect();
         client.send(format!("POST /nowhere HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::ClientInfo;
 use crate::clock;
-use crate::config::{Config, ListenAddress, Location, Server, UpstreamAddress};
+use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
@@ -234,9 +234,12 @@ impl Values<'_> {
         }
     }
 
-    /// nginx's meaning: whatever the client sent, with `$remote_addr` added. Who writes the variable has
-    /// chosen so; the field that hopgate itself sets believes only trusted proxies.
+    /// With `forwarded_headers = "pass"` nginx's meaning: whatever the client sent, with `$remote_addr` added.
+    /// Else only trusted proxies are believed, as for the field that hopgate itself sets.
     fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
+        if self.location.forwarded_headers == ForwardedHeaders::Set {
+            return self.forwarded_for(out);
+        }
         let start = out.len();
         let lines = self.head.map(|head| head.fields.values(Known::XForwardedFor));
         for value in lines.into_iter().flatten().filter(|value| !value.is_empty()) {
