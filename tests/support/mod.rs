@@ -7,10 +7,12 @@
 
 mod app;
 mod bytes;
+mod echo;
 mod files;
 mod head;
 mod hopgate;
 mod lines;
+mod nginx;
 mod node;
 mod peer;
 mod upstream;
@@ -21,9 +23,11 @@ use std::time::{Duration, Instant};
 
 pub use app::App;
 pub use bytes::{Noise, assert_same_bytes};
+pub use echo::Echo;
 pub use files::{Dir, free_addr};
 pub use head::{Head, Response};
 pub use hopgate::Hopgate;
+pub use nginx::Nginx;
 pub use node::{NodeApp, run_node_script};
 pub use peer::{Ending, Peer};
 pub use upstream::{Upstream, silent_addr};
