@@ -11,6 +11,7 @@ mod echo;
 mod files;
 mod head;
 mod hopgate;
+mod import;
 mod lines;
 mod nginx;
 mod node;
@@ -27,11 +28,12 @@ pub use echo::Echo;
 pub use files::{Dir, free_addr};
 pub use head::{Head, Response};
 pub use hopgate::Hopgate;
+pub use import::Import;
 pub use nginx::Nginx;
 pub use node::{NodeApp, run_node_script};
 pub use peer::{Ending, Peer};
 pub use upstream::{Upstream, silent_addr};
-pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, switching};
+pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, read_text, switching, text_frame};
 
 /// No single expectation of a test waits longer than this.
 pub const DEADLINE: Duration = Duration::from_secs(10);

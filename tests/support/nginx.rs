@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::{Dir, eventually, free_addr};
@@ -35,11 +34,16 @@ impl Nginx {
     }
 
     /// Starts it with these lines for its `http` block, in a directory where the test may have put files that they
-    /// name, and waits until `socket` is there.
+    /// name.
     #[track_caller]
-    pub fn start_in(dir: Dir, http: &str, socket: &Path) -> Self {
-        let nginx = Self::run(&whole_file(http), dir, String::new());
-        eventually("nginx listens", || socket.exists());
+    pub fn start_in(dir: Dir, http: &str) -> Self {
+        let mut nginx = Self::run(&whole_file(http), dir, String::new());
+        // It is written once every address is listened on.
+        eventually("nginx has started", || {
+            let ended = nginx.process.try_wait().expect("a child can be asked");
+            assert!(ended.is_none(), "nginx does not take its configuration: {ended:?}\n{http}");
+            !nginx.dir.read("nginx.pid").is_empty()
+        });
         nginx
     }
 
@@ -52,6 +56,18 @@ impl Nginx {
             panic!("this test needs nginx ({error}): run tests/run, which installs what is missing, or install it")
         });
         Self { process, addr, dir }
+    }
+
+    /// Ends it, so that its addresses are free for another; its directory goes on.
+    pub fn stop(mut self) -> Dir {
+        self.end();
+        std::mem::replace(&mut self.dir, Dir::new())
+    }
+
+    fn end(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 
     /// Where it listens, if it was started by [`Nginx::start`].
@@ -67,9 +83,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.end();
     }
 }
 
