@@ -43,9 +43,8 @@ pub enum Content {
 }
 
 // What worlds are made of: few enough words that they meet often.
-const SEGMENTS: [&str; 16] = [
-    "a", "b", "ab", "abc", "A", "B", "c.gif", "c.GIF", "x.php", "api", "ws", "v1", "a b", "é", "a+b", "~me",
-];
+const SEGMENTS: [&str; 16] =
+    ["a", "b", "ab", "abc", "A", "B", "c.gif", "c.GIF", "x.php", "api", "ws", "v1", "a b", "é", "a+b", "~me"];
 const REGEXES: [(&str, &str); 20] = [
     (r"\.gif$", "/a/c.gif"),
     (r"\.(gif|php)$", "/x.php"),

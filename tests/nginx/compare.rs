@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::support::{ACCEPT, Dir, Hopgate, Import, Nginx, NodeApp, Peer, free_addr, handshake, read_text, text_frame};
+use crate::support::{
+    ACCEPT, Dir, Hopgate, Import, Nginx, NodeApp, Peer, free_addr, handshake, read_text, text_frame,
+};
 
 /// A request, or a WebSocket with one message.
 pub struct Ask {
@@ -128,7 +130,9 @@ pub fn compare_with(file: &str, http: fn(&str) -> String, asks: &[Ask]) {
         return;
     }
     let place = Place::of(file);
-    let nginx = Nginx::start_in(place.dir, &http(&place.site));
+    // As in the nginx.conf that every package brings along.
+    let types = "include /etc/nginx/mime.types; default_type application/octet-stream;";
+    let nginx = Nginx::start_in(place.dir, &format!("{types}\n{}", http(&place.site)));
     let by_nginx: Vec<Outcome> = asks.iter().map(|ask| outcome(place.addrs, ask)).collect();
     let dir = nginx.stop();
     let import = Import::of_sound(&dir.join("site.conf"));

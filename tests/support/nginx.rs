@@ -61,6 +61,8 @@ impl Nginx {
     /// Ends it, so that its addresses are free for another; its directory goes on.
     pub fn stop(mut self) -> Dir {
         self.end();
+        // Killed, it could not remove it itself.
+        let _ = fs::remove_file(self.dir.join("nginx.pid"));
         std::mem::replace(&mut self.dir, Dir::new())
     }
 

@@ -46,8 +46,9 @@ impl NodeApp {
             .expect("the Node app can be run");
         let output = Lines::follow(child.stdout.take().expect("stdout is piped"));
         let line = output.expect("listening ", 0);
-        let addr_of =
-            |place: &str| if place.starts_with("unix:") { place.into() } else { format!("127.0.0.1:{place}") };
+        let addr_of = |place: &str| {
+            if place.starts_with("unix:") { place.into() } else { format!("127.0.0.1:{place}") }
+        };
         let addrs = line.trim_start_matches("listening ").split(' ').map(addr_of).collect();
         Self { child, addrs }
     }
