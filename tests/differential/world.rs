@@ -298,6 +298,8 @@ impl Location {
 pub struct Ask {
     pub host: Option<String>,
     pub target: String,
+    /// Further field lines, each with its end.
+    pub fields: String,
 }
 
 // Asking.
@@ -306,7 +308,7 @@ impl World {
     pub fn ask(&self, rng: &mut Rng) -> Ask {
         let server = &self.servers[rng.usize(..self.servers.len())];
         if self.servers.len() > 1 {
-            return Ask { host: host(rng, &server.names), target: "/".into() };
+            return Ask { host: host(rng, &server.names), target: "/".into(), fields: String::new() };
         }
         let mut paths = Vec::new();
         server.locations.iter().for_each(|location| location.paths(&mut paths));
@@ -327,7 +329,7 @@ impl World {
         if rng.usize(0..40) == 0 {
             target = format!("http://world.test{target}");
         }
-        Ask { host: Some("world.test".into()), target }
+        Ask { host: Some("world.test".into()), target, fields: String::new() }
     }
 }
 
