@@ -78,7 +78,7 @@ impl World {
         let default = rng.usize(0..count);
         let explicit = rng.bool();
         let server = |index| Server {
-            names: (0..rng.usize(0..4)).filter_map(|_| server_name(rng, &mut taken)).collect(),
+            names: server_names(rng, &mut taken, index),
             is_default: explicit && index == default,
             locations: vec![Location {
                 matcher: Matcher::Prefix("/".into()),
@@ -97,6 +97,15 @@ impl World {
         let server = Server { names: vec!["world.test".into()], is_default: false, locations };
         Self { servers: vec![server] }
     }
+}
+
+/// A server without a name has the empty one.
+fn server_names(rng: &mut Rng, taken: &mut HashSet<String>, index: usize) -> Vec<String> {
+    let mut names: Vec<String> = (0..rng.usize(0..4)).filter_map(|_| server_name(rng, taken)).collect();
+    if names.is_empty() && !taken.insert(String::new()) {
+        names.push(format!("other{index}.test"));
+    }
+    names
 }
 
 fn server_name(rng: &mut Rng, taken: &mut HashSet<String>) -> Option<String> {

@@ -41,10 +41,10 @@ fn answer(stream: &TcpStream) -> Option<()> {
             reader.read_until(b'\n', &mut line).ok()?;
             let lower = String::from_utf8_lossy(&line).to_ascii_lowercase();
             match lower.trim_end().split_once(": ") {
-                None => break,
+                None if lower.trim_end().is_empty() => break,
                 Some(("content-length", value)) => length = value.parse().ok()?,
                 Some((name, _)) if name.starts_with("x-") => body.extend(line),
-                Some(_) => {}
+                _ => {}
             }
         }
         reader.read_exact(&mut vec![0; length]).ok()?;
