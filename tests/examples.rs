@@ -3,17 +3,16 @@
 mod support;
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use support::{Dir, Hopgate, NodeApp, eventually, free_addr, run_node_script};
+use support::{Hopgate, Nginx, NodeApp, run_node_script};
 
 #[test]
 fn nginx_behaves_as_the_readme_of_its_example_says() {
     let app = NodeApp::start();
     let nginx = Nginx::start(&with_app(&example("nginx-location/nginx.conf"), &app));
-    behaves_as_in_the_nginx_example(&nginx.addr);
+    behaves_as_in_the_nginx_example(nginx.addr());
 }
 
 #[test]
@@ -72,48 +71,6 @@ fn on_any_port(example: &str) -> String {
         if line.starts_with("listen = ") { r#"listen = "127.0.0.1:0""#.into() } else { line.into() }
     };
     example.lines().map(listen).collect::<Vec<String>>().join("\n")
-}
-
-/// Debian's nginx, in one process without root's rights, until the test lets go of it.
-struct Nginx {
-    process: Child,
-    addr: String,
-    _dir: Dir,
-}
-
-impl Nginx {
-    /// Starts it with these lines for its `http` block, which have it listen on port 80: here on another.
-    #[track_caller]
-    fn start(http: &str) -> Self {
-        let dir = Dir::new();
-        let addr = free_addr().to_string();
-        let http = http.replace("listen 80;", &format!("listen {addr};"));
-        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary = temporary.map(|what| format!("{what}_temp_path {};\n", dir.path(what))).concat();
-        let file = format!(
-            "daemon off; master_process off; pid {}; error_log stderr warn; events {{ worker_connections 1000; }}\n\
-             http {{\naccess_log off;\n{temporary}{http}}}\n",
-            dir.path("pid")
-        );
-        fs::write(dir.join("nginx.conf"), file).expect("a file can be written");
-        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let command = ["-e", "stderr", "-p", &dir.path(""), "-c", &dir.path("nginx.conf")];
-        let process = Command::new("nginx").args(command).env("PATH", path).stdin(Stdio::null()).spawn();
-        let process = process.unwrap_or_else(|error| {
-            panic!("this test needs nginx ({error}): run tests/run, which installs what is missing, or install it")
-        });
-        let nginx = Self { process, addr, _dir: dir };
-        eventually("nginx listens", || TcpStream::connect(&nginx.addr).is_ok());
-        nginx
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// What curl gets, once it is content.

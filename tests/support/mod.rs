@@ -7,10 +7,13 @@
 
 mod app;
 mod bytes;
+mod echo;
 mod files;
 mod head;
 mod hopgate;
+mod import;
 mod lines;
+mod nginx;
 mod node;
 mod peer;
 mod upstream;
@@ -21,13 +24,16 @@ use std::time::{Duration, Instant};
 
 pub use app::App;
 pub use bytes::{Noise, assert_same_bytes};
+pub use echo::Echo;
 pub use files::{Dir, free_addr};
 pub use head::{Head, Response};
 pub use hopgate::Hopgate;
+pub use import::Import;
+pub use nginx::Nginx;
 pub use node::{NodeApp, run_node_script};
 pub use peer::{Ending, Peer};
 pub use upstream::{Upstream, silent_addr};
-pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, switching};
+pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, read_text, switching, text_frame};
 
 /// No single expectation of a test waits longer than this.
 pub const DEADLINE: Duration = Duration::from_secs(10);

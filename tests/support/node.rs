@@ -12,7 +12,7 @@ const SCRIPT_LIMIT: &str = "150";
 /// The Express, `ws` and Socket.IO app, running until the test lets go of it.
 pub struct NodeApp {
     child: Child,
-    addr: String,
+    addrs: Vec<String>,
 }
 
 impl NodeApp {
@@ -25,9 +25,20 @@ impl NodeApp {
     /// Starts it with these arguments; `server.js` tells which there are.
     #[track_caller]
     pub fn start_with(args: &[&str]) -> Self {
+        Self::run("server.js", args)
+    }
+
+    /// Starts, instead of it, the app that tells what it was asked, on so many ports.
+    #[track_caller]
+    pub fn echoing_on(ports: usize) -> Self {
+        Self::run("echo.js", &[&ports.to_string()])
+    }
+
+    #[track_caller]
+    fn run(script: &str, args: &[&str]) -> Self {
         // Its stdin stays open as long as this process lives: the app ends when it does, however that comes about.
         let mut child = node()
-            .arg("server.js")
+            .arg(script)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -35,14 +46,21 @@ impl NodeApp {
             .expect("the Node app can be run");
         let output = Lines::follow(child.stdout.take().expect("stdout is piped"));
         let line = output.expect("listening ", 0);
-        let place = line.trim_start_matches("listening ");
-        let addr = if place.starts_with("unix:") { place.to_owned() } else { format!("127.0.0.1:{place}") };
-        Self { child, addr }
+        let addr_of = |place: &str| {
+            if place.starts_with("unix:") { place.into() } else { format!("127.0.0.1:{place}") }
+        };
+        let addrs = line.trim_start_matches("listening ").split(' ').map(addr_of).collect();
+        Self { child, addrs }
     }
 
     /// `HOST:PORT` or `unix:PATH`, as `proxy_pass` wants it behind `http://`.
     pub fn addr(&self) -> &str {
-        &self.addr
+        &self.addrs[0]
+    }
+
+    /// The addresses of all its ports.
+    pub fn addrs(&self) -> &[String] {
+        &self.addrs
     }
 }
 

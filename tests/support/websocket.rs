@@ -32,3 +32,31 @@ pub fn open_tunnel(hopgate: &Hopgate, upstream: &Upstream) -> (Peer, Peer) {
     client.expect_status(101);
     (client, server)
 }
+
+/// A text message as a client sends it, RFC 6455 §5.2: in one frame, masked with zeros.
+pub fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match text.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(length).expect("a short text").to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    frame
+}
+
+/// Takes the next message of a server, which must be text in one frame.
+#[track_caller]
+pub fn read_text(peer: &mut Peer) -> String {
+    let head = peer.read(2);
+    assert_eq!(head[0], 0x81, "a whole text message");
+    let length = match head[1] {
+        126 => peer.read(2).into_iter().fold(0, |length, byte| length << 8 | usize::from(byte)),
+        127 => peer.read(8).into_iter().fold(0, |length, byte| length << 8 | usize::from(byte)),
+        length => usize::from(length),
+    };
+    String::from_utf8(peer.read(length)).expect("text is UTF-8")
+}
