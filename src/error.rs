@@ -43,6 +43,9 @@ pub enum ProxyError {
     ClientGone(Option<io::Error>),
     /// The client took nothing for `send_timeout`.
     ClientTimeout,
+    /// No server of the group may be given the request: they are down, have failed too often, or have
+    /// enough to do.
+    NoLiveServer,
     /// No server of the group can be reached.
     Connect(io::Error),
     /// No server of the group answered within `proxy_connect_timeout`.
@@ -119,7 +122,8 @@ impl ProxyError {
             Self::WebSocketRefused => 403,
             Self::TooManyConnections(_) | Self::Stopping => 503,
             Self::ClientGone(_) | Self::ClientTimeout => 499,
-            Self::Connect(_)
+            Self::NoLiveServer
+            | Self::Connect(_)
             | Self::Upstream(_)
             | Self::UpstreamHead(_)
             | Self::UpstreamBody(_)
@@ -169,6 +173,7 @@ impl ProxyError {
             | Self::Cycle
             | Self::BadRewrite
             | Self::NoSuchName(_)
+            | Self::NoLiveServer
             | Self::Connect(_)
             | Self::ConnectTimeout
             | Self::Upstream(_)
@@ -210,6 +215,10 @@ impl fmt::Display for ProxyError {
             Self::TooManyConnections(setting) => return write!(f, "`{setting}` is reached"),
             Self::ClientGone(_) => "the client went away",
             Self::ClientTimeout => "the client took nothing for longer than `send_timeout`",
+            Self::NoLiveServer => {
+                "no server of the upstream is left: each one is `down`, or has had `max_fails` failures within \
+                 its `fail_timeout`, or has `max_conns` requests"
+            }
             Self::Connect(_) => "no server of the upstream can be reached",
             Self::ConnectTimeout => "the upstream did not accept a connection within `proxy_connect_timeout`",
             Self::Upstream(_) => "the upstream closed the connection before it had answered",

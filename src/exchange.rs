@@ -336,8 +336,7 @@ impl Exchange {
         values.write(&Variable::RemoteAddr, &mut peer);
         let peer = String::from_utf8_lossy(&peer);
         let line = self.subject.head().map_or_else(String::new, |head| printable(head.line()));
-        let upstream =
-            self.outcome.upstreams.last().map_or_else(String::new, |last| last.address.to_string());
+        let upstream = self.outcome.upstreams.last().map_or_else(String::new, |last| last.asked.to_string());
         match (error, error.fault()) {
             (ProxyError::ClientGone(_), _) => tracing::debug!(client = %peer, request = line, "{why}"),
             (_, Fault::Upstream) => tracing::warn!(client = %peer, request = line, upstream, "{why}"),

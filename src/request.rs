@@ -126,12 +126,9 @@ impl Request {
         self.head.method() == b"HEAD"
     }
 
-    /// Whether sending the request twice does what sending it once does (RFC 9110 §9.2.2), and there is
-    /// no body that would be gone by then.
-    pub fn can_be_sent_again(&self) -> bool {
-        let is_idempotent =
-            [&b"GET"[..], b"HEAD", b"OPTIONS", b"PUT", b"DELETE"].contains(&self.head.method());
-        is_idempotent && self.body.is_empty()
+    /// Whether sending the request twice does what sending it once does (RFC 9110 §9.2.2).
+    pub fn is_idempotent(&self) -> bool {
+        [&b"GET"[..], b"HEAD", b"OPTIONS", b"PUT", b"DELETE"].contains(&self.head.method())
     }
 }
 

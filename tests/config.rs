@@ -263,7 +263,8 @@ fn an_upstream_is_found_by_its_name_and_addresses_are_shared() {
     )
     .unwrap_or_else(|errors| panic!("{errors}"));
     let group = &config.upstreams[0];
-    assert_eq!((group.servers.len(), group.balance, group.keepalive), (3, Balance::LeastConn, 0));
+    assert_eq!((group.servers.len(), &group.balance), (3, &Balance::LeastConn));
+    assert_eq!(group.keepalive.connections, 0);
     let passes: Vec<_> =
         config.servers[0].locations.iter().filter_map(|location| location.proxy_pass()).collect();
     assert_eq!(passes.iter().map(|pass| pass.upstream).collect::<Vec<_>>(), [0, 1, 1, 2, 3, 4]);

@@ -66,6 +66,15 @@ pub enum AutoOr {
     Count(u64),
 }
 
+/// `true` or `false`, or a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlagOr {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A text.
+    Text(String),
+}
+
 /// A size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -164,8 +173,13 @@ section! {
     Upstream at Upstream {
         server: OneOrMany<TextOr<UpstreamServer>>,
         least_conn: bool,
+        ip_hash: bool,
+        hash: String,
+        random: FlagOr,
         keepalive: u64,
         keepalive_timeout: Duration,
+        keepalive_requests: u64,
+        keepalive_time: Duration,
     }
 }
 
@@ -209,6 +223,16 @@ section! {
         server_name_in_redirect: bool,
         forwarded_headers: String,
     }
+    for_upstreams: ForUpstreams,
+}
+
+section! {
+    /// When a location tries another server of its upstream; inherited as the rest.
+    ForUpstreams {
+        proxy_next_upstream: OneOrMany<String>,
+        proxy_next_upstream_tries: u64,
+        proxy_next_upstream_timeout: Duration,
+    }
 }
 
 section! {
@@ -224,6 +248,11 @@ section! {
     UpstreamServer at UpstreamServer {
         address: String,
         weight: u64,
+        max_fails: u64,
+        fail_timeout: Duration,
+        max_conns: u64,
+        backup: bool,
+        down: bool,
     }
 }
 

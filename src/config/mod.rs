@@ -28,7 +28,10 @@ use crate::routing::script::Step;
 use crate::routing::variables::Template;
 
 pub use error::ConfigErrors;
-pub use upstream::{Balance, ProxyPass, Upstream, UpstreamAddress, UpstreamServer};
+pub use upstream::{
+    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, Upstream, UpstreamAddress,
+    UpstreamServer,
+};
 
 /// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.
 #[derive(Debug)]
@@ -165,6 +168,8 @@ pub struct Location {
     pub redirects: Redirects,
     /// Whether hopgate says by itself who the client is.
     pub forwarded_headers: ForwardedHeaders,
+    /// When another server of its upstream is tried.
+    pub next_upstream: NextUpstream,
     /// What `proxy_set_header` says, in the order of the file; a name stands once.
     pub set_headers: Vec<(FieldName, Template)>,
     /// What happens to upgrade requests.

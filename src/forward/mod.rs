@@ -1,6 +1,7 @@
 //! Sends an ordinary request upstream and streams the response back: `ask`, then `relay`.
 
 mod ask;
+mod attempt;
 mod relay;
 
 pub use ask::ask;
@@ -21,6 +22,7 @@ use crate::io::Peer;
 use crate::routing::values::UpstreamOutcome;
 use crate::shared::Local;
 use crate::upstream::balance::Lease;
+use crate::upstream::pool::Uses;
 
 /// Sends the request of an exchange upstream and its answer to the client.
 ///
@@ -46,6 +48,8 @@ pub struct Answered {
     pub head: ResponseHead,
     /// The connection; what came behind the head was read ahead.
     pub upstream: Peer,
+    /// How much the connection was used.
+    uses: Uses,
     /// The server, counted as having this request.
     pub lease: Lease,
     /// The request's body, which may still be on its way.

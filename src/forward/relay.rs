@@ -30,7 +30,7 @@ pub async fn relay(
     exchange: &mut Exchange,
     answered: Answered,
 ) -> Result<Done, ProxyError> {
-    let Answered { head, upstream, lease, request, started } = answered;
+    let Answered { head, upstream, uses, lease, request, started } = answered;
     if exchange.location().intercept_errors && head.status >= 300 && exchange.has_error_page(head.status) {
         return Err(intercepted(&head));
     }
@@ -71,7 +71,8 @@ pub async fn relay(
         && upstream.ahead.is_empty()
         && let Some(group) = exchange.group()
     {
-        local.pool.borrow_mut().put(&lease.server().address, upstream.stream, &group.upstream, hint);
+        let rules = &group.upstream.keepalive;
+        local.pool.borrow_mut().put(lease.address(), (upstream.stream, uses), rules, hint);
         local.sweep_pool();
     }
     let goes_on = goes_on && exchange.may_keep_alive(client);

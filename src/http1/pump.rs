@@ -57,7 +57,14 @@ pub struct Pump {
     waits_for_sink: bool,
     has_sent: bool,
     ended: bool,
+    /// Whether anything was taken from the source.
+    has_taken: bool,
+    /// What it was, for [`Pump::give_back`]; `None` if it is not kept.
+    taken: Option<Vec<u8>>,
 }
+
+/// The most bytes that a pump keeps to be able to give them back.
+const MOST_KEPT: usize = 16 * 1024;
 
 /// Why a body did not arrive whole.
 #[derive(Debug)]
@@ -88,7 +95,26 @@ impl Pump {
             waits_for_sink: false,
             has_sent: false,
             ended: length.is_empty(),
+            has_taken: false,
+            taken: None,
         }
+    }
+
+    /// Keeps a copy of what it takes from the source, up to a bound, for [`Pump::give_back`].
+    pub fn keep_what_is_taken(&mut self) {
+        self.taken = Some(Vec::new());
+    }
+
+    /// Whether the source can be put back to where it was: not if more was taken than is kept.
+    pub fn can_give_back(&self) -> bool {
+        self.taken.is_some() || !self.has_taken
+    }
+
+    /// Puts the source back to where it was, so that another pump can begin anew; whether anything had been
+    /// taken from it.
+    pub fn give_back(self, from: &mut Peer) -> bool {
+        from.put_back(&self.taken.unwrap_or_default());
+        self.has_taken
     }
 
     /// Whether the body was read and written to its end.
@@ -195,6 +221,7 @@ impl Pump {
             }
         }
         from.put_back(&input[at..]);
+        self.keep(&input[..at]);
         if self.reader.is_done() {
             self.ended = true;
             if let Encoding::Chunked { trailers } = self.encoding {
@@ -207,6 +234,16 @@ impl Pump {
         match self.pending.poll_send(cx, &mut to.stream, bytes) {
             Poll::Ready(sent) => sent.map(Poll::Ready).map_err(PumpError::Sink),
             Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+}
+
+impl Pump {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.has_taken |= !bytes.is_empty();
+        match &mut self.taken {
+            Some(taken) if taken.len() + bytes.len() <= MOST_KEPT => taken.extend_from_slice(bytes),
+            taken => *taken = None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the variables are worth: for a request on its way, and for the log afterwards.
 
+use std::fmt;
 use std::io::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -53,9 +54,9 @@ pub struct Outcome {
 /// What became of a request at one upstream server.
 #[derive(Debug)]
 pub struct UpstreamOutcome {
-    /// The server, as configured. Put into words only where a line says it.
-    pub address: UpstreamAddress,
-    /// The status of its answer; 0 if there was none.
+    /// Who was asked. Put into words only where a line says it.
+    pub asked: Asked,
+    /// The status of its answer, or the one that its failure stands for; 0 if there was neither.
     pub status: u16,
     /// From the choice of the server to the connection.
     pub connect: Option<Duration>,
@@ -63,6 +64,24 @@ pub struct UpstreamOutcome {
     pub header: Option<Duration>,
     /// To the end of its answer.
     pub response: Option<Duration>,
+}
+
+/// Who was asked for an answer.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// A server, as configured.
+    Server(UpstreamAddress),
+    /// A group of this name, in which no server could be.
+    Group(String),
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(address) => address.fmt(f),
+            Self::Group(name) => name.fmt(f),
+        }
+    }
 }
 
 /// What is only known when a line is written. A tunnel's second line is written long after its first:
@@ -305,7 +324,7 @@ impl Values<'_> {
             }
             let time = match variable {
                 Variable::UpstreamAddr => {
-                    display(out, &upstream.address);
+                    display(out, &upstream.asked);
                     continue;
                 }
                 Variable::UpstreamStatus => {
@@ -329,8 +348,8 @@ impl Values<'_> {
 
 impl UpstreamOutcome {
     /// For a server that is about to be asked.
-    pub fn of(address: UpstreamAddress) -> Self {
-        Self { address, status: 0, connect: None, header: None, response: None }
+    pub fn of(asked: Asked) -> Self {
+        Self { asked, status: 0, connect: None, header: None, response: None }
     }
 }
 

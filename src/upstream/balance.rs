@@ -1,9 +1,12 @@
-//! Chooses a server of a group, and counts what each one has to do.
+//! Groups of servers: what each has to do, how it has done so far, and what that means for its turns.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Balance, Upstream, UpstreamServer};
+use tokio::time::Instant;
+
+use super::hash::Ring;
+use crate::config::{Balance, Upstream, UpstreamAddress, UpstreamServer};
 
 /// A group of servers, shared by all workers, so that shares are exact over the whole process.
 #[derive(Debug)]
@@ -11,19 +14,38 @@ pub struct Group {
     /// As configured.
     pub upstream: Upstream,
     members: Vec<Arc<Member>>,
-    /// The current weights of nginx's smooth weighted round robin, which spreads a heavy server's
-    /// turns between those of the others.
-    turns: Mutex<Vec<i64>>,
+    /// One for each server.
+    turns: Mutex<Vec<Turn>>,
+    /// For a consistent hash.
+    ring: Option<Ring>,
 }
 
 /// A server and its load.
 #[derive(Debug)]
 pub struct Member {
-    /// As configured.
-    pub server: UpstreamServer,
-    /// Requests and tunnels at this moment. Lives on over a reload, so that `least_conn` does not
-    /// forget the tunnels.
+    /// Where it is.
+    pub address: UpstreamAddress,
+    /// Requests and tunnels at this moment. Lives on over a reload, so that neither `least_conn` nor
+    /// `max_conns` forgets the tunnels.
     active: AtomicUsize,
+}
+
+/// What decides about a server's next turn. The words are those of
+/// nginx's `ngx_http_upstream_rr_peer_t`, and so is what happens to them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    /// Of the smooth weighted round robin: grows by the effective weight in each round that it takes part
+    /// in, and falls by all of them when it is chosen.
+    pub current: i64,
+    /// The weight as configured, or less after failures; then it grows by 1 each round.
+    pub effective: i64,
+    /// Failures since it was last known to be well.
+    fails: u32,
+    /// When it failed last.
+    failed: Option<Instant>,
+    /// Since when it is being watched: a server that fails often enough within its `fail_timeout` from then
+    /// on is left alone for as long, and then tried by one request.
+    checked: Option<Instant>,
 }
 
 /// A server that has been chosen: counted as its load until dropped.
@@ -34,72 +56,160 @@ pub struct Lease {
 }
 
 impl Group {
-    /// A group; `previous` are the groups of the configuration before, from which the load of servers
-    /// that stay is taken over.
+    /// A group; `previous` are the groups of the configuration before, from which the load and the failures
+    /// of servers that stay are taken over.
     pub fn new(upstream: Upstream, previous: &[Arc<Group>]) -> Self {
         let before = previous.iter().find(|group| group.upstream.name == upstream.name);
-        let members = upstream.servers.iter().map(|server| {
-            let kept = before.and_then(|group| group.member_at(server));
-            kept.unwrap_or_else(|| Arc::new(Member { server: server.clone(), active: AtomicUsize::new(0) }))
-        });
-        let members: Vec<_> = members.collect();
-        let turns = Mutex::new(vec![0; members.len()]);
-        Self { upstream, members, turns }
+        let (mut members, mut turns) = (Vec::new(), Vec::new());
+        for (index, server) in upstream.servers.iter().enumerate() {
+            // Of servers with one address the first stays the first.
+            let nth =
+                upstream.servers[..index].iter().filter(|other| other.address == server.address).count();
+            let kept = before.and_then(|group| group.kept(&server.address, nth));
+            let (member, turn) = kept.unwrap_or_else(|| {
+                let member = Member { address: server.address.clone(), active: AtomicUsize::new(0) };
+                (Arc::new(member), Turn::of(server))
+            });
+            members.push(member);
+            turns.push(turn.under(server));
+        }
+        let is_consistent = matches!(upstream.balance, Balance::Hash { is_consistent: true, .. });
+        let ring = is_consistent.then(|| Ring::new(&upstream.servers));
+        Self { upstream, members, turns: Mutex::new(turns), ring }
     }
 
-    fn member_at(&self, server: &UpstreamServer) -> Option<Arc<Member>> {
-        self.members.iter().find(|member| member.server == *server).cloned()
+    fn kept(&self, address: &UpstreamAddress, nth: usize) -> Option<(Arc<Member>, Turn)> {
+        let same = |member: &&Arc<Member>| member.address == *address;
+        let member = self.members.iter().filter(same).nth(nth)?;
+        let index = self.members.iter().position(|other| Arc::ptr_eq(other, member))?;
+        let mut turn = self.turns()[index];
+        if turn.effective == i64::from(self.upstream.servers[index].weight) {
+            // All of the weight, whatever that will be.
+            turn.effective = i64::MAX;
+        }
+        Some((Arc::clone(member), turn))
     }
 
-    /// The next server that is not among `tried` (places in the group); `None` when all were.
-    pub fn choose(&self, tried: &[usize]) -> Option<Lease> {
-        let index = match (&*self.members, self.upstream.balance) {
-            ([_], _) => Some(0).filter(|only| !tried.contains(only)),
-            (_, Balance::RoundRobin) => self.in_turn(|index| !tried.contains(&index)),
-            (_, Balance::LeastConn) => self.least_loaded(tried),
-        }?;
-        let member = Arc::clone(&self.members[index]);
-        member.active.fetch_add(1, Ordering::Relaxed);
-        Some(Lease { member, index })
+    /// Whether there is nothing to choose: then failures are not counted, because there is no other
+    /// server that could be better.
+    pub(super) fn is_single(&self) -> bool {
+        self.members.len() == 1
     }
 
-    /// nginx's smooth weighted round robin over the servers that `may` take part.
-    fn in_turn(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut total = 0;
-        let mut best: Option<usize> = None;
-        for (index, member) in self.members.iter().enumerate().filter(|(index, _)| may(*index)) {
-            let weight = i64::from(member.server.weight);
-            turns[index] += weight;
-            total += weight;
-            if best.is_none_or(|best| turns[index] > turns[best]) {
-                best = Some(index);
+    /// How many servers may be tried for one request.
+    pub fn tries(&self) -> usize {
+        self.upstream.servers.iter().filter(|server| !server.is_down).count()
+    }
+
+    /// The places of the servers that are backups, or of those that are not.
+    pub(super) fn places(&self, backups: bool) -> impl Iterator<Item = usize> {
+        let servers = self.upstream.servers.iter().enumerate();
+        servers.filter(move |(_, server)| server.is_backup == backups).map(|(index, _)| index)
+    }
+
+    pub(super) fn turns(&self) -> MutexGuard<'_, Vec<Turn>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
+    }
+
+    /// Requests and tunnels that the server has at this moment.
+    pub(super) fn active(&self, index: usize) -> usize {
+        self.members[index].active.load(Ordering::Relaxed)
+    }
+
+    /// Whether a server may be given a request.
+    pub(super) fn is_open(&self, index: usize, turn: &Turn, now: Instant) -> bool {
+        let server = &self.upstream.servers[index];
+        !server.is_down
+            && !turn.is_left_alone(server, now)
+            && server.max_conns.is_none_or(|most| self.active(index) < most)
+    }
+
+    /// The only server, if it may be given a request; nothing has to be locked for it.
+    pub(super) fn only(&self) -> Option<Lease> {
+        let (member, server) = (&self.members[0], &self.upstream.servers[0]);
+        if server.is_down {
+            return None;
+        }
+        match server.max_conns {
+            None => drop(member.active.fetch_add(1, Ordering::Relaxed)),
+            Some(most) => {
+                let add = |active: usize| (active < most).then_some(active + 1);
+                member.active.try_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
             }
         }
-        if let Some(best) = best {
-            turns[best] -= total;
-        }
-        best
+        Some(Lease { member: Arc::clone(member), index: 0 })
     }
 
-    /// The least `active / weight`; among equals, in turn, as nginx does.
-    fn least_loaded(&self, tried: &[usize]) -> Option<usize> {
-        let load = |index: usize| {
-            let member = &self.members[index];
-            let active = member.active.load(Ordering::Relaxed) as u128;
-            // Compared as fractions with a common denominator, so that no share is rounded away.
-            (active << 32) / u128::from(member.server.weight)
-        };
-        let open = || (0..self.members.len()).filter(|index| !tried.contains(index));
-        let least = open().map(load).min()?;
-        self.in_turn(|index| !tried.contains(&index) && load(index) == least)
+    /// Gives a server a request. The turns are still locked, so that `max_conns` is exact.
+    pub(super) fn lease(&self, index: usize, turns: &mut [Turn], now: Instant) -> Lease {
+        turns[index].watch(&self.upstream.servers[index], now);
+        let member = Arc::clone(&self.members[index]);
+        member.active.fetch_add(1, Ordering::Relaxed);
+        Lease { member, index }
+    }
+
+    /// Takes down that a server has failed a request; whether it will now be left alone.
+    pub(super) fn failed(&self, index: usize, now: Instant) -> bool {
+        !self.is_single() && self.turns()[index].fail(&self.upstream.servers[index], now)
+    }
+
+    /// Takes down that a server has answered.
+    pub(super) fn answered(&self, index: usize) {
+        if !self.is_single() {
+            self.turns()[index].succeed();
+        }
+    }
+}
+
+impl Turn {
+    fn of(server: &UpstreamServer) -> Self {
+        Self { current: 0, effective: i64::from(server.weight), fails: 0, failed: None, checked: None }
+    }
+
+    /// As it goes on for the server in another configuration.
+    fn under(self, server: &UpstreamServer) -> Self {
+        Self { current: 0, effective: self.effective.min(i64::from(server.weight)), ..self }
+    }
+
+    fn is_left_alone(&self, server: &UpstreamServer, now: Instant) -> bool {
+        server.max_fails.is_some_and(|most| self.fails >= most.get()) && !self.is_due(server, now)
+    }
+
+    fn is_due(&self, server: &UpstreamServer, now: Instant) -> bool {
+        self.checked.is_none_or(|checked| now.saturating_duration_since(checked) > server.fail_timeout)
+    }
+
+    fn watch(&mut self, server: &UpstreamServer, now: Instant) {
+        if self.is_due(server, now) {
+            self.checked = Some(now);
+        }
+    }
+
+    fn fail(&mut self, server: &UpstreamServer, now: Instant) -> bool {
+        self.fails += 1;
+        self.failed = Some(now);
+        self.checked = Some(now);
+        let Some(most) = server.max_fails else { return false };
+        self.effective = (self.effective - i64::from(server.weight / most.get())).max(0);
+        self.fails >= most.get()
+    }
+
+    /// A server is well again when it has answered a request that was given to it after it was left alone.
+    fn succeed(&mut self) {
+        if self.failed < self.checked {
+            self.fails = 0;
+        }
     }
 }
 
 impl Lease {
-    /// The server.
-    pub fn server(&self) -> &UpstreamServer {
-        &self.member.server
+    /// Where the server is.
+    pub fn address(&self) -> &UpstreamAddress {
+        &self.member.address
     }
 
     /// Its place in the group.
@@ -111,60 +221,5 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.member.active.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::UpstreamAddress;
-    use std::time::Duration;
-
-    fn upstream(weights: &[u32], balance: Balance) -> Upstream {
-        let server = |(index, weight): (usize, &u32)| UpstreamServer {
-            address: UpstreamAddress::Name { host: index.to_string(), port: 1 },
-            weight: *weight,
-        };
-        Upstream {
-            name: "a".into(),
-            servers: weights.iter().enumerate().map(server).collect(),
-            balance,
-            keepalive: 0,
-            keepalive_timeout: Duration::ZERO,
-        }
-    }
-
-    #[test]
-    fn round_robin_spreads_the_turns_of_a_heavy_server() {
-        let group = Group::new(upstream(&[5, 1, 1], Balance::RoundRobin), &[]);
-        let turns: Vec<_> = (0..7).map(|_| group.choose(&[]).unwrap().index()).collect();
-        assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
-    }
-
-    #[test]
-    fn every_server_is_tried_once_and_then_none_is_left() {
-        for balance in [Balance::RoundRobin, Balance::LeastConn] {
-            let group = Group::new(upstream(&[1, 1, 1], balance), &[]);
-            let mut tried = Vec::new();
-            while let Some(lease) = group.choose(&tried) {
-                tried.push(lease.index());
-            }
-            tried.sort_unstable();
-            assert_eq!(tried, [0, 1, 2]);
-        }
-        let single = Group::new(upstream(&[1], Balance::RoundRobin), &[]);
-        assert!(single.choose(&[0]).is_none());
-    }
-
-    #[test]
-    fn least_conn_counts_what_is_held_for_each_weight_and_over_a_reload() {
-        let group = Arc::new(Group::new(upstream(&[2, 1], Balance::LeastConn), &[]));
-        let held: Vec<_> = (0..6).map(|_| group.choose(&[]).unwrap()).collect();
-        assert_eq!(held.iter().filter(|lease| lease.index() == 0).count(), 4);
-        let reloaded = Group::new(upstream(&[2, 1], Balance::LeastConn), &[Arc::clone(&group)]);
-        let (_still_held, given_back): (Vec<_>, Vec<_>) =
-            held.into_iter().partition(|lease| lease.index() == 0);
-        drop(given_back);
-        assert_eq!(reloaded.choose(&[]).unwrap().index(), 1);
     }
 }

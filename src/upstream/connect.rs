@@ -6,18 +6,22 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::{UpstreamAddress, UpstreamServer};
+use crate::config::UpstreamAddress;
 use crate::io::Stream;
 use crate::upstream::resolve::Resolver;
 
-/// Connects to the first address of the server that takes the connection. The caller stops waiting after
+/// Connects to the first address of a server that takes the connection. The caller stops waiting after
 /// `timeout`; of several addresses each gets an equal part of it, so that a silent one does not hide the
 /// next.
 ///
 /// # Errors
 /// No address takes it, or the name has none. Nothing was sent, so another server can be tried.
-pub async fn connect(server: &UpstreamServer, resolver: &Resolver, timeout: Duration) -> io::Result<Stream> {
-    match &server.address {
+pub async fn connect(
+    address: &UpstreamAddress,
+    resolver: &Resolver,
+    timeout: Duration,
+) -> io::Result<Stream> {
+    match address {
         UpstreamAddress::Ip(address) => tcp(*address).await,
         UpstreamAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
         UpstreamAddress::Name { host, port } => {

@@ -1,7 +1,9 @@
 //! Where upstream servers are, how one is chosen, and how it is reached.
 
 pub mod balance;
+pub mod choice;
 pub mod connect;
+pub mod hash;
 pub mod pool;
 pub mod resolve;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{Upstream, UpstreamAddress};
+use crate::config::{KeepAlive, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::headers::list;
 use crate::io::Stream;
@@ -20,46 +20,57 @@ pub struct Pool {
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
+    uses: Uses,
     until: Instant,
+}
+
+/// How much use was made of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Uses {
+    /// When it was opened.
+    pub since: Instant,
+    /// The requests so far, with the one at hand.
+    pub requests: u64,
 }
 
 impl Pool {
     /// The connection that was put in last and is still good. Bytes that nobody asked for would be taken
     /// for the answer to the next request (R26).
-    pub fn take(&mut self, address: &UpstreamAddress) -> Option<Stream> {
+    pub fn take(&mut self, address: &UpstreamAddress) -> Option<(Stream, Uses)> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
         while let Some(connection) = idle.pop() {
             if connection.until > now && connection.stream.is_quiet() {
-                return Some(connection.stream);
+                let uses = Uses { requests: connection.uses.requests + 1, ..connection.uses };
+                return Some((connection.stream, uses));
             }
         }
         None
     }
 
-    /// Keeps a connection whose last response was read to its very end. The oldest one makes room.
+    /// Keeps a connection whose last response was read to its very end, unless it has been used enough. The
+    /// oldest one makes room. `hint` is how long the upstream says that it will keep it.
     pub fn put(
         &mut self,
         address: &UpstreamAddress,
-        stream: Stream,
-        upstream: &Upstream,
+        (stream, uses): (Stream, Uses),
+        rules: &KeepAlive,
         hint: Option<Duration>,
     ) {
-        if upstream.keepalive == 0 {
-            return;
-        }
-        let timeout = hint.map_or(upstream.keepalive_timeout, |hint| hint.min(upstream.keepalive_timeout));
-        if timeout.is_zero() {
+        let timeout = hint.map_or(rules.timeout, |hint| hint.min(rules.timeout));
+        let now = Instant::now();
+        let is_used_up = uses.requests >= rules.requests || now - uses.since > rules.time;
+        if rules.connections == 0 || timeout.is_zero() || is_used_up {
             return;
         }
         let idle = match self.idle.get_mut(address) {
             Some(idle) => idle,
             None => self.idle.entry(address.clone()).or_default(),
         };
-        if idle.len() >= upstream.keepalive {
+        if idle.len() >= rules.connections {
             idle.remove(0);
         }
-        idle.push(Idle { stream, until: Instant::now() + timeout });
+        idle.push(Idle { stream, uses, until: now + timeout });
     }
 
     /// Closes what is too old or was closed by the upstream; says whether anything is left.

@@ -194,6 +194,7 @@ impl Check<'_> {
             intercept_errors: settings.intercept_errors.unwrap_or(false),
             recursive_error_pages: settings.recursive_error_pages.unwrap_or(false),
             forwarded_headers: settings.forwarded_headers.unwrap_or(ForwardedHeaders::Set),
+            next_upstream: settings.next.finish(),
             timeouts: settings.timeouts(),
             max_body_size: settings.max_body_size(),
             upgrade: UpgradeRules {

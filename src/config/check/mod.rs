@@ -8,11 +8,13 @@ mod logs;
 mod loops;
 mod maps;
 mod names;
+mod next_upstream;
 mod proxy_pass;
 mod script;
 mod server;
 mod settings;
 mod upstream;
+mod upstream_server;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

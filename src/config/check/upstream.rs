@@ -1,15 +1,17 @@
 //! Groups of upstream servers: those with a name, and one for each other address.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use serde_spanned::Spanned;
 
 use super::MANY;
+use super::headers::bad_template;
+use super::upstream_server::servers;
 use crate::config::error::{Mistake, MistakeKind};
-use crate::config::file::{self, Named, TextOr, Value};
-use crate::config::units::{self, Wrong};
-use crate::config::{Balance, Upstream, UpstreamAddress, UpstreamServer};
+use crate::config::file::{self, FlagOr, Named, Value};
+use crate::config::{Balance, KeepAlive, Upstream, UpstreamAddress, UpstreamServer};
+use crate::routing::variables::Template;
 
 /// The groups found so far.
 pub(super) struct Upstreams {
@@ -71,10 +73,9 @@ impl Upstreams {
         }
         self.all.push(Upstream {
             name: address.to_string(),
-            servers: vec![UpstreamServer { address, weight: 1 }],
+            servers: vec![UpstreamServer::new(address.to_string(), address)],
             balance: Balance::RoundRobin,
-            keepalive: KEEPALIVE,
-            keepalive_timeout: KEEPALIVE_TIMEOUT,
+            keepalive: KeepAlive::default(),
         });
         self.all.len() - 1
     }
@@ -89,9 +90,6 @@ impl Upstreams {
         self.all
     }
 }
-
-const KEEPALIVE: usize = 32;
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn upstream(
     name: &Spanned<String>,
@@ -116,110 +114,126 @@ fn upstream(
                 .kind(MistakeKind::Doubtful),
         );
     }
-    let least_conn = file.least_conn.given().is_some_and(|value| *value.get_ref());
-    let mut servers = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let Some(server) = server(entry, mistakes) else { continue };
-        places.push((server.address.clone(), entry.span()));
-        servers.push(server);
+    let servers = servers(entries, mistakes);
+    places.extend(servers.iter().map(|(server, span)| (server.address.clone(), span.clone())));
+    let balance = balance(file, &servers, mistakes);
+    let servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
+    if !servers.is_empty() && servers.iter().all(|server| server.is_backup) {
+        let message =
+            format!("every server of the upstream `{text}` is a `backup`: there is nothing to back up");
+        let mistake = Mistake::new(file.server.given().map_or(group.span(), Spanned::span), message);
+        mistakes.push(mistake.help("leave `backup` out of at least one of them"));
     }
-    Upstream {
-        name: text.clone(),
-        servers,
-        balance: if least_conn { Balance::LeastConn } else { Balance::RoundRobin },
-        keepalive: keepalive(&file.keepalive, mistakes),
-        keepalive_timeout: keepalive_timeout(&file.keepalive_timeout, mistakes),
-    }
+    Upstream { name: text.clone(), servers, balance, keepalive: kept(file, mistakes) }
 }
 
-fn keepalive(written: &Value<u64>, mistakes: &mut Vec<Mistake>) -> usize {
-    let Some(count) = written.given() else { return KEEPALIVE };
-    if *count.get_ref() > 10_000 {
-        let message = format!("`keepalive` must be from 0 to 10000, not {}", count.get_ref());
-        mistakes.push(Mistake::new(count.span(), message));
-        return KEEPALIVE;
-    }
-    *count.get_ref() as usize
-}
-
-fn keepalive_timeout(written: &Value<Duration>, mistakes: &mut Vec<Mistake>) -> Duration {
-    let Some(time) = written.given() else { return KEEPALIVE_TIMEOUT };
-    if time.get_ref().is_zero() {
-        let mistake = Mistake::new(time.span(), "`keepalive_timeout` of an upstream cannot be 0");
-        mistakes.push(mistake.help("write `keepalive = 0` to keep no connections"));
-    }
-    *time.get_ref()
-}
-
-fn server(
-    entry: &Spanned<TextOr<file::UpstreamServer>>,
+/// The method, and what does not go together with it.
+fn balance(
+    file: &file::Upstream,
+    servers: &[(UpstreamServer, Range<usize>)],
     mistakes: &mut Vec<Mistake>,
-) -> Option<UpstreamServer> {
-    let (text, span, weight) = match entry.get_ref() {
-        TextOr::Text(text) => {
-            let mut words = text.split_whitespace();
-            let address = words.next().unwrap_or_default();
-            let mut weight = Some(1);
-            for word in words {
-                weight = parameter(word, address)
-                    .map_err(|(message, help)| {
-                        mistakes.push(Mistake::new(entry.span(), message).help(help));
-                    })
-                    .ok();
-            }
-            (address, entry.span(), weight?)
-        }
-        TextOr::Table(table) => {
-            if table.address.is_absent() {
-                let mistake = Mistake::new(entry.span(), "an `address` is missing");
-                let help = "write `{ address = \"10.0.0.1:3000\", weight = 2 }`";
-                mistakes.push(mistake.help(help).kind(MistakeKind::Doubtful));
-            }
-            let address = table.address.given()?;
-            let weight = table.weight.given().map_or(1, |weight| *weight.get_ref());
-            if let (Some(written), true) = (table.weight.given(), weight == 0 || weight > MOST_WEIGHT) {
-                mistakes.push(Mistake::new(written.span(), bad_weight(weight)));
-            }
-            (address.get_ref().as_str(), address.span(), weight)
-        }
+) -> Balance {
+    let on = |flag: &Value<bool>| flag.given().filter(|flag| *flag.get_ref()).map(Spanned::span);
+    let random = file.random.given().filter(|random| *random.get_ref() != FlagOr::Flag(false));
+    let mut methods = vec![
+        ("least_conn", on(&file.least_conn), Balance::LeastConn),
+        ("ip_hash", on(&file.ip_hash), Balance::IpHash),
+    ];
+    if let Some(hash) = file.hash.given() {
+        methods.extend(hash_by(hash, mistakes).map(|balance| ("hash", Some(hash.span()), balance)));
+    }
+    if let Some(random) = random {
+        methods.extend(random_by(random, mistakes).map(|balance| ("random", Some(random.span()), balance)));
+    }
+    let mut chosen = methods.into_iter().filter_map(|(name, span, balance)| Some((name, span?, balance)));
+    let Some((name, span, balance)) = chosen.next() else { return Balance::RoundRobin };
+    for (other, place, _) in chosen {
+        let message = format!("an upstream has one way to choose its servers, not `{name}` and `{other}`");
+        let mistake = Mistake::new(place, message).label("one way").also(span.clone(), "another way");
+        mistakes.push(mistake.help("delete one of them"));
+    }
+    if let Some((_, place)) = servers.iter().find(|(server, _)| server.is_backup && !balance.knows_backups())
+    {
+        let message = format!("with `{name}` there are no `backup` servers, as in nginx");
+        let mistake =
+            Mistake::new(place.clone(), message).label("a backup").also(span.clone(), "chosen by this");
+        mistakes.push(mistake.help("leave `backup` out: a server that fails is passed over anyway"));
+    }
+    let total: u64 = servers.iter().map(|(server, _)| u64::from(server.weight)).sum();
+    if matches!(balance, Balance::Hash { is_consistent: true, .. }) && total > MOST_ON_A_RING {
+        let message =
+            format!("the weights of a consistent hash are at most {MOST_ON_A_RING} in all, not {total}");
+        mistakes.push(Mistake::new(span, message).help("divide all of them by the same number"));
+    }
+    balance
+}
+
+/// Each unit of weight is 160 points on the ring.
+const MOST_ON_A_RING: u64 = 10_000;
+
+/// `"KEY"` or `"KEY consistent"`.
+fn hash_by(written: &Spanned<String>, mistakes: &mut Vec<Mistake>) -> Option<Balance> {
+    let text = written.get_ref().trim();
+    let (key, is_consistent) = match text.strip_suffix("consistent") {
+        Some(key) if key.is_empty() || key.ends_with(char::is_whitespace) => (key.trim_end(), true),
+        _ => (text, false),
     };
-    match units::upstream_address(text) {
-        Ok(address) => Some(UpstreamServer { address, weight: weight.min(MANY) as u32 }),
-        Err(Wrong { message, help }) => {
-            let clean = text.trim_end_matches(';');
-            let right = clean != text && units::upstream_address(clean).is_ok();
-            let help = if right { Some(format!("write `\"{clean}\"`")) } else { help };
-            mistakes.push(Mistake::new(span, format!("`server`: {message}")).maybe_help(help));
+    if key.is_empty() {
+        let mistake = Mistake::new(written.span(), "`hash` has no key to choose a server by");
+        mistakes.push(mistake.help("write `hash = \"$request_uri consistent\"`"));
+        return None;
+    }
+    match Template::parse(key) {
+        Ok(key) => Some(Balance::Hash { key, is_consistent }),
+        Err(error) => {
+            mistakes.push(bad_template(written, &error));
             None
         }
     }
 }
 
-const MOST_WEIGHT: u64 = 65_535;
-
-fn bad_weight(weight: impl std::fmt::Display) -> String {
-    format!("`weight` must be from 1 to {MOST_WEIGHT}, not {weight}")
+/// `true`, `"two"` or `"two least_conn"`.
+fn random_by(written: &Spanned<FlagOr>, mistakes: &mut Vec<Mistake>) -> Option<Balance> {
+    match written.get_ref() {
+        FlagOr::Flag(_) => Some(Balance::Random),
+        FlagOr::Text(text) if matches!(text.as_str(), "two" | "two least_conn") => Some(Balance::RandomTwo),
+        FlagOr::Text(text) => {
+            let mistake = Mistake::new(written.span(), format!("`random` cannot be `{text}`"));
+            mistakes.push(mistake.help("write `random = true` or `random = \"two least_conn\"`"));
+            None
+        }
+    }
 }
 
-/// A parameter of nginx's `server` in an upstream; the result is a weight.
-fn parameter(word: &str, address: &str) -> Result<u64, (String, String)> {
-    let word = word.trim_end_matches(';');
-    let (name, value) = word.split_once('=').unwrap_or((word, ""));
-    match name {
-        "weight" => {
-            let weight = value.parse().ok().filter(|weight| (1..=MOST_WEIGHT).contains(weight));
-            weight
-                .ok_or_else(|| (bad_weight(format!("`{value}`")), format!("write `\"{address} weight=2\"`")))
+const NO_CONNECTIONS: &str = "write `keepalive = 0` to keep no connections";
+
+/// Which connections are kept.
+fn kept(file: &file::Upstream, mistakes: &mut Vec<Mistake>) -> KeepAlive {
+    let default = KeepAlive::default();
+    let time = |key: &str, written: &Value<Duration>, mistakes: &mut Vec<Mistake>| {
+        let time = written.given()?;
+        if time.get_ref().is_zero() {
+            let mistake = Mistake::new(time.span(), format!("`{key}` of an upstream cannot be 0"));
+            mistakes.push(mistake.help(NO_CONNECTIONS));
         }
-        "down" => Err(("`down` is not supported yet".into(), "leave the server out".into())),
-        "max_fails" | "fail_timeout" | "backup" | "max_conns" | "slow_start" | "resolve" | "route"
-        | "service" => Err((
-            format!("`{name}` is not supported yet"),
-            "leave it out; a server that cannot be connected to is passed over".into(),
-        )),
-        _ => Err((
-            format!("`{word}` is not known behind the address of a server"),
-            format!("several servers are written as an array; a share is written `\"{address} weight=2\"`"),
-        )),
+        Some(*time.get_ref())
+    };
+    let mut count = |key: &str, written: &Value<u64>, range: RangeInclusive<u64>| {
+        let count = written.given()?;
+        if !range.contains(count.get_ref()) {
+            let (first, last) = (range.start(), range.end());
+            let message = format!("`{key}` must be from {first} to {last}, not {}", count.get_ref());
+            let none = (*count.get_ref() == 0).then_some(NO_CONNECTIONS);
+            mistakes.push(Mistake::new(count.span(), message).maybe_help(none));
+            return None;
+        }
+        Some(*count.get_ref())
+    };
+    KeepAlive {
+        connections: count("keepalive", &file.keepalive, 0..=10_000)
+            .map_or(default.connections, |count| count as usize),
+        requests: count("keepalive_requests", &file.keepalive_requests, 1..=MANY).unwrap_or(default.requests),
+        timeout: time("keepalive_timeout", &file.keepalive_timeout, mistakes).unwrap_or(default.timeout),
+        time: time("keepalive_time", &file.keepalive_time, mistakes).unwrap_or(default.time),
     }
 }

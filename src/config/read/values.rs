@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 use super::Reader;
 use super::section::{FromToml, Table};
 use crate::config::error::Mistake;
-use crate::config::file::{AutoOr, Named, OffOr, OneOrMany, Size, Tables, TextOr};
+use crate::config::file::{AutoOr, FlagOr, Named, OffOr, OneOrMany, Size, Tables, TextOr};
 use crate::config::units::{self, Wrong};
 
 impl Reader {
@@ -120,6 +120,18 @@ impl FromToml for AutoOr {
         match value.get_ref() {
             DeValue::String(text) if text == "auto" => Some(Self::Auto),
             DeValue::Integer(_) => u64::from_toml(key, value, reader).map(Self::Count),
+            _ => reader.wrong_type::<Self, _>(key, value),
+        }
+    }
+}
+
+impl FromToml for FlagOr {
+    const EXPECTED: &'static str = "`true` or a text in quotes";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(Self::Flag(*flag)),
+            DeValue::String(text) => Some(Self::Text(text.clone().into_owned())),
             _ => reader.wrong_type::<Self, _>(key, value),
         }
     }

@@ -1,0 +1,249 @@
+//! Chooses the servers for one request, one after the other, exactly as nginx does.
+
+use tokio::time::Instant;
+
+use super::balance::{Group, Lease, Turn};
+use super::hash;
+use crate::config::Balance;
+
+/// After so many rounds in which a hash or chance has led to a server that cannot be used, it is left to
+/// the round robin.
+const ROUNDS: u32 = 20;
+
+/// The servers for one request. Each is given out once.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    group: &'a Group,
+    /// What is hashed: the value of a key, or the bytes of an address.
+    key: Vec<u8>,
+    /// Whether it has come to the backups.
+    backups: bool,
+    tried: Tried,
+    tries: usize,
+    /// The sum, the seed, or the point on the ring that a hash goes on from.
+    hash: u32,
+    /// How often a number was made of the key.
+    rehashed: u32,
+    rounds: u32,
+}
+
+impl<'a> Choice<'a> {
+    /// For a request with this `key`: for `hash` its value, for `ip_hash` the bytes of the client's address
+    /// (three for IPv4, sixteen for IPv6). At most so many `tries` will be told to be left.
+    pub fn new(group: &'a Group, key: Vec<u8>, tries: Option<usize>) -> Self {
+        let hash = match (&group.upstream.balance, group.ring()) {
+            (Balance::IpHash, _) => hash::IP_SEED,
+            (_, Some(ring)) => ring.start(&key),
+            _ => 0,
+        };
+        let tries = tries.map_or(group.tries(), |most| most.min(group.tries()));
+        Self { group, key, backups: false, tried: Tried::default(), tries, hash, rehashed: 0, rounds: 0 }
+    }
+
+    /// How many servers are left to be tried, with the one that is being tried.
+    pub fn tries(&self) -> usize {
+        self.tries
+    }
+
+    /// The next server; `None` if none can be used.
+    pub fn choose(&mut self, now: Instant) -> Option<Lease> {
+        if self.group.is_single() {
+            return self.group.only();
+        }
+        let mut turns = self.group.turns();
+        loop {
+            if let Some(index) = self.by_method(&mut turns, now) {
+                self.tried.add(index);
+                return Some(self.group.lease(index, &mut turns, now));
+            }
+            if std::mem::replace(&mut self.backups, true) {
+                return None;
+            }
+        }
+    }
+
+    /// The server has failed the request: that is one try less. `true` if it will be left alone for its
+    /// `fail_timeout`.
+    pub fn failed(&mut self, lease: &Lease, now: Instant) -> bool {
+        self.spend();
+        self.group.failed(lease.index(), now)
+    }
+
+    /// The server has answered, but another one shall: that is one try less.
+    pub fn passed_over(&mut self, lease: &Lease) {
+        self.spend();
+        self.group.answered(lease.index());
+    }
+
+    /// The server has answered. nginx takes note of it when the answer is through, which for tunnels would
+    /// be hours later.
+    pub fn answered(&self, lease: &Lease) {
+        self.group.answered(lease.index());
+    }
+
+    fn spend(&mut self) {
+        self.tries = if self.group.is_single() { 0 } else { self.tries.saturating_sub(1) };
+    }
+
+    fn by_method(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+        let by_rounds = !self.backups && self.rounds <= ROUNDS && self.group.places(false).nth(1).is_some();
+        match &self.group.upstream.balance {
+            Balance::LeastConn => self.least_loaded(turns, now),
+            Balance::Hash { .. } if by_rounds && self.key.is_empty() => self.in_turn(turns, now, |_| true),
+            Balance::Hash { is_consistent: true, .. } if by_rounds => self.on_the_ring(turns, now),
+            Balance::Hash { .. } | Balance::IpHash | Balance::Random if by_rounds => self.by_lot(turns, now),
+            Balance::RandomTwo if by_rounds => self.of_two(turns, now),
+            _ => self.in_turn(turns, now, |_| true),
+        }
+    }
+
+    /// Whether a server may still be given this request.
+    fn is_open(&self, index: usize, turns: &[Turn], now: Instant) -> bool {
+        !self.tried.contains(index) && self.group.is_open(index, &turns[index], now)
+    }
+
+    /// nginx's smooth weighted round robin over the servers that `may` take part.
+    fn in_turn(&self, turns: &mut [Turn], now: Instant, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut total = 0;
+        let mut best: Option<usize> = None;
+        for index in self.group.places(self.backups) {
+            if !self.is_open(index, turns, now) || !may(index) {
+                continue;
+            }
+            let turn = &mut turns[index];
+            turn.current += turn.effective;
+            total += turn.effective;
+            if turn.effective < i64::from(self.group.upstream.servers[index].weight) {
+                turn.effective += 1;
+            }
+            if best.is_none_or(|best| turns[index].current > turns[best].current) {
+                best = Some(index);
+            }
+        }
+        turns[best?].current -= total;
+        best
+    }
+
+    /// The least `active / weight`; among equals, in turn.
+    fn least_loaded(&self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+        let open = || self.group.places(self.backups).filter(|index| self.is_open(*index, turns, now));
+        let least = open().reduce(|best, other| self.less_loaded(other, best))?;
+        let is_equal = |index: usize| self.load_beside(index, least) == self.load_beside(least, index);
+        if open().filter(|index| is_equal(*index)).count() == 1 {
+            return Some(least);
+        }
+        self.in_turn(turns, now, is_equal)
+    }
+
+    /// The first if it has less to do for its weight, else the second.
+    fn less_loaded(&self, first: usize, second: usize) -> usize {
+        if self.load_beside(first, second) < self.load_beside(second, first) { first } else { second }
+    }
+
+    /// What a server has to do, in such a measure that it can be compared with that of `other`.
+    fn load_beside(&self, index: usize, other: usize) -> u128 {
+        self.group.active(index) as u128 * u128::from(self.group.upstream.servers[other].weight)
+    }
+
+    /// By one number after the other, each of which stands for a server by its weight.
+    fn by_lot(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+        loop {
+            let lot = match self.group.upstream.balance {
+                Balance::IpHash => hash::of_ip(&self.key, self.hash),
+                Balance::Hash { .. } => hash::of_key(&self.key, self.hash, self.rehashed),
+                _ => fastrand::u32(..),
+            };
+            self.hash = lot;
+            self.rehashed = self.rehashed.saturating_add(1);
+            let index = self.by_weight(lot);
+            if self.is_open(index, turns, now) {
+                return Some(index);
+            }
+            if self.is_last_round() {
+                return self.in_turn(turns, now, |_| true);
+            }
+        }
+    }
+
+    /// The less loaded one of two that chance has given.
+    fn of_two(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+        let mut first = None;
+        loop {
+            let index = self.by_weight(fastrand::u32(..));
+            match first {
+                Some(first) if first == index => {}
+                _ if !self.is_open(index, turns, now) => {}
+                // nginx: of two with the same load it is the second.
+                Some(first) => return Some(self.less_loaded(first, index)),
+                None => {
+                    first = Some(index);
+                    continue;
+                }
+            }
+            if self.is_last_round() {
+                return self.in_turn(turns, now, |_| true);
+            }
+        }
+    }
+
+    /// The first server on the ring from the key on that can be used.
+    fn on_the_ring(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+        let servers = &self.group.upstream.servers;
+        while let Some(server) = self.group.ring().and_then(|ring| ring.server(self.hash)) {
+            let is_same = |index: usize| servers[index].name == servers[server].name;
+            if let Some(index) = self.in_turn(turns, now, is_same) {
+                return Some(index);
+            }
+            self.hash = self.hash.wrapping_add(1);
+            if self.is_last_round() {
+                break;
+            }
+        }
+        self.in_turn(turns, now, |_| true)
+    }
+
+    fn is_last_round(&mut self) -> bool {
+        self.rounds += 1;
+        self.rounds > ROUNDS
+    }
+
+    /// The server that a number stands for if each has as many numbers as its weight says.
+    fn by_weight(&self, lot: u32) -> usize {
+        let weight = |index: usize| u64::from(self.group.upstream.servers[index].weight);
+        let total: u64 = self.group.places(false).map(weight).sum();
+        let mut rest = u64::from(lot) % total.max(1);
+        let mut places = self.group.places(false);
+        let found = places.find(|index| {
+            let is_it = rest < weight(*index);
+            rest = rest.saturating_sub(weight(*index));
+            is_it
+        });
+        found.unwrap_or_default()
+    }
+}
+
+/// The places of the servers that were tried: a list needs no memory for the usual groups.
+#[derive(Debug, Default)]
+struct Tried {
+    first: u64,
+    others: Vec<usize>,
+}
+
+impl Tried {
+    fn add(&mut self, index: usize) {
+        match 1_u64.checked_shl(index as u32) {
+            Some(bit) if index < 64 => self.first |= bit,
+            _ => self.others.push(index),
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        match 1_u64.checked_shl(index as u32) {
+            Some(bit) if index < 64 => self.first & bit != 0,
+            _ => self.others.contains(&index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
