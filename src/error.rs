@@ -43,6 +43,8 @@ pub enum ProxyError {
     ClientGone(Option<io::Error>),
     /// The client took nothing for `send_timeout`.
     ClientTimeout,
+    /// What the variables of a `proxy_pass` make cannot be used: what it is, and why.
+    BadProxyPass(String),
     /// No server of the group may be given the request: they are down, have failed too often, or have
     /// enough to do.
     NoLiveServer,
@@ -115,7 +117,7 @@ impl ProxyError {
             Self::NoLocation | Self::Internal => 404,
             Self::Returned(status) => *status,
             Self::Intercepted(answer) => answer.status,
-            Self::Cycle | Self::BadRewrite | Self::NoSuchName(_) => 500,
+            Self::BadProxyPass(_) | Self::Cycle | Self::BadRewrite | Self::NoSuchName(_) => 500,
             Self::BodyTooLarge => 413,
             Self::Handshake(HandshakeError::Version) => 426,
             Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
@@ -141,6 +143,8 @@ impl ProxyError {
             _ if matches!(self, Self::Returned(_)) => Fault::Client,
             502 | 504 => Fault::Upstream,
             503 => Fault::Limit,
+            // Nothing is wrong with the request.
+            _ if matches!(self, Self::BadProxyPass(_)) => Fault::Limit,
             _ => Fault::Client,
         }
     }
@@ -173,6 +177,7 @@ impl ProxyError {
             | Self::Cycle
             | Self::BadRewrite
             | Self::NoSuchName(_)
+            | Self::BadProxyPass(_)
             | Self::NoLiveServer
             | Self::Connect(_)
             | Self::ConnectTimeout
@@ -215,6 +220,7 @@ impl fmt::Display for ProxyError {
             Self::TooManyConnections(setting) => return write!(f, "`{setting}` is reached"),
             Self::ClientGone(_) => "the client went away",
             Self::ClientTimeout => "the client took nothing for longer than `send_timeout`",
+            Self::BadProxyPass(what) => return write!(f, "`proxy_pass` leads to {what}"),
             Self::NoLiveServer => {
                 "no server of the upstream is left: each one is `down`, or has had `max_fails` failures within \
                  its `fail_timeout`, or has `max_conns` requests"

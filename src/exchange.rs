@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::config::{AccessLog, Location, PageStatus, Server};
+use crate::config::{AccessLog, Location, PageStatus, Server, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
 use crate::http1::head::RequestHead;
 use crate::request::{Origin, Request};
+use crate::routing::aim::Aim;
 use crate::routing::course::Course;
 use crate::routing::route::{Routed, Router, Verdict};
 use crate::routing::script::is_redirect;
@@ -158,9 +159,25 @@ impl Exchange {
         &self.course
     }
 
-    /// The upstream of the location.
-    pub fn group(&self) -> Option<Arc<Group>> {
-        self.location().proxy_pass().map(|pass| Arc::clone(&self.state.groups[pass.upstream]))
+    /// The upstream of the location. A `proxy_pass` with variables is evaluated, once for each location that
+    /// the request comes to.
+    ///
+    /// # Errors
+    /// There is none, or what the variables make cannot be used.
+    pub(crate) fn aim(&mut self, client: &Client) -> Result<Arc<Group>, ProxyError> {
+        self.outcome.aim = None;
+        let pass = self.location().proxy_pass().ok_or(ProxyError::NoLocation)?;
+        let url = match &pass.to {
+            To::Group(group) => return Ok(Arc::clone(&self.state.groups[*group])),
+            To::Url(url) => url,
+        };
+        let mut text = Vec::new();
+        url.write(&mut text, &self.values(client), verbatim);
+        let aim = Aim::of(&text)
+            .map_err(|why| ProxyError::BadProxyPass(format!("`{}`: {why}", printable(&text))))?;
+        let group = self.state.group_of(&aim);
+        self.outcome.aim = Some(Box::new(aim));
+        Ok(group)
     }
 
     /// Takes the next part of the way: finds the location and runs the scripts. What is to be done there

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ListenAddress, Server};
+use crate::routing::aim::Aim;
 use crate::routing::regex::Slots;
 use crate::upstream::balance::Group;
+use crate::upstream::named::NamedByRequests;
 
 /// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub struct State {
     pub config: Config,
     /// Its upstreams, in the same order.
     pub groups: Vec<Arc<Group>>,
+    /// Those that only requests name.
+    named: NamedByRequests,
 }
 
 impl State {
@@ -20,7 +24,16 @@ impl State {
     pub fn new(config: Config, previous: Option<&State>) -> Self {
         let before = previous.map_or(&[][..], |state| &state.groups);
         let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
-        Self { groups: groups.collect(), config }
+        Self { groups: groups.collect(), named: NamedByRequests::default(), config }
+    }
+
+    /// The group that a `proxy_pass` with variables leads to.
+    pub fn group_of(&self, aim: &Aim) -> Arc<Group> {
+        // The name of a single address has a port or a `:` in it, and so is none of these.
+        let is_named = |group: &&Arc<Group>| {
+            aim.group.as_ref().is_some_and(|name| group.upstream.name.eq_ignore_ascii_case(name))
+        };
+        self.groups.iter().find(is_named).map_or_else(|| self.named.group(&aim.address), Arc::clone)
     }
 
     /// The place of the server that answers for a host on a listening address; `None` if the address is

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use hopgate::config::file::Level;
-use hopgate::config::{Balance, Config, ConfigErrors, EncodedSlashes, Escape, ListenAddress, LogTarget};
+use hopgate::config::{Balance, Config, ConfigErrors, EncodedSlashes, Escape, ListenAddress, LogTarget, To};
 use hopgate::headers::fields::Known;
 use hopgate::routing::variables::Template;
 use proptest::prelude::*;
@@ -267,7 +267,10 @@ fn an_upstream_is_found_by_its_name_and_addresses_are_shared() {
     assert_eq!(group.keepalive.connections, 0);
     let passes: Vec<_> =
         config.servers[0].locations.iter().filter_map(|location| location.proxy_pass()).collect();
-    assert_eq!(passes.iter().map(|pass| pass.upstream).collect::<Vec<_>>(), [0, 1, 1, 2, 3, 4]);
+    assert_eq!(
+        passes.iter().map(|pass| pass.to.clone()).collect::<Vec<_>>(),
+        [0, 1, 1, 2, 3, 4].map(To::Group)
+    );
     assert_eq!(passes[1].uri.as_deref(), Some("/x/"));
     assert_eq!((passes[1].host.as_str(), passes[1].port), ("127.0.0.1:3000", 3000));
     assert_eq!((passes[0].host.as_str(), passes[0].port, &passes[0].uri), ("app", 80, &None));

@@ -189,20 +189,41 @@ fn a_request_is_sent_again_once_only() {
 
 #[test]
 fn a_request_that_may_have_had_an_effect_is_not_sent_again() {
+    let large = "x".repeat(20_000);
     let rows = [
         ("POST", "POST /once HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
         ("PATCH", "PATCH /once HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
         ("an unknown method", "FOO /once HTTP/1.1\r\nHost: a\r\n\r\n"),
-        ("a body", "PUT /once HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"),
         (
-            "a chunked body",
-            "PUT /once HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "a body that is too large to be kept",
+            &format!("PUT /once HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n{large}"),
         ),
     ];
     for (name, request) in rows {
         println!("row: {name}");
         let (hopgate, upstream, mut client) = with_a_dying_connection(request, Peer::close);
         client.expect_status(502);
+        upstream.expect_no_connection(&hopgate);
+    }
+}
+
+#[test]
+fn a_small_body_is_sent_again_with_its_request() {
+    for (framing, body) in
+        [("Content-Length: 2", "ok"), ("Transfer-Encoding: chunked", "2\r\nok\r\n0\r\n\r\n")]
+    {
+        let request = format!("PUT /again HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}");
+        let (hopgate, upstream, mut client) = with_a_dying_connection(&request, Peer::close);
+        let mut fresh = upstream.accept();
+        fresh.expect_head("PUT /again HTTP/1.1", &[framing]);
+        fresh.expect(body);
+        fresh.respond("");
+        client.expect_status(200);
+        // The client's connection goes on behind the body.
+        client.send(GET);
+        fresh.expect_head("GET / HTTP/1.1", &[]);
+        fresh.respond("");
+        client.expect_status(200);
         upstream.expect_no_connection(&hopgate);
     }
 }
@@ -448,7 +469,8 @@ fn accept_from_either<'a>(
 fn an_upstream_that_comes_back_is_used_again() {
     let app = App::named("steady");
     let refusing = support::free_addr();
-    let hopgate = Hopgate::with_group(&format!(r#"server = ["{}", "{refusing}"]"#, app.addr()));
+    let hopgate =
+        Hopgate::with_group(&format!(r#"server = ["{}", "{refusing} fail_timeout=100ms"]"#, app.addr()));
     assert_eq!(shares(&hopgate, 4), counts([("steady", 4)]));
 
     let back = Upstream::listen_at(refusing);

@@ -29,8 +29,8 @@ use crate::routing::variables::Template;
 
 pub use error::ConfigErrors;
 pub use upstream::{
-    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, Upstream, UpstreamAddress,
-    UpstreamServer,
+    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, To, Upstream,
+    UpstreamAddress, UpstreamServer,
 };
 
 /// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.

@@ -10,15 +10,25 @@ use crate::routing::variables::Template;
 /// Where a location sends its requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyPass {
-    /// A place in [`Config::upstreams`](super::Config::upstreams).
-    pub upstream: usize,
+    /// The servers.
+    pub to: To,
     /// The URI part: it replaces what the location's path matched. `None`: the target is passed on, in
     /// its normal form.
     pub uri: Option<String>,
-    /// The host as written in `proxy_pass`, with its port if one is written: `$proxy_host`.
+    /// The host as written in `proxy_pass`, with its port unless that is 80: `$proxy_host`.
     pub host: String,
     /// `$proxy_port`.
     pub port: u16,
+}
+
+/// The servers of a [`ProxyPass`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// A group: a place in [`Config::upstreams`](super::Config::upstreams).
+    Group(usize),
+    /// A URL with variables: it names a group, or a single server, for each request, and gives all the
+    /// rest of the [`ProxyPass`] too.
+    Url(Template),
 }
 
 /// A group of servers that can answer the same requests.

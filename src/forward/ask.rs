@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -38,10 +39,10 @@ pub async fn ask(
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
 ) -> Result<Answered, ProxyError> {
-    let Some(group) = exchange.group() else { return Err(ProxyError::NoLocation) };
+    let group = exchange.aim(client)?;
     let location = exchange.location();
     let body = exchange.body_to_send()?;
-    if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), exchange.request().body)
+    if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), body)
         && length > most
     {
         return Err(ProxyError::BodyTooLarge);
@@ -56,6 +57,8 @@ pub async fn ask(
     let is_once_only = [&b"POST"[..], b"LOCK", b"PATCH"].contains(&values.course.method(exchange.request()));
     let mut asking = Asking {
         local,
+        group: &group,
+        first: exchange.outcome.upstreams.len(),
         choice,
         next,
         timeouts: &timeouts,
@@ -67,8 +70,7 @@ pub async fn ask(
     };
     loop {
         let Some(lease) = asking.choice.choose(Instant::now()) else {
-            let name = group.upstream.name.clone();
-            exchange.outcome.upstreams.push(UpstreamOutcome::of(Asked::Group(name)));
+            asking.note_asked(exchange, Asked::Group(group.upstream.name.clone()));
             note(exchange, |upstream| upstream.status = 502);
             return Err(ProxyError::NoLiveServer);
         };
@@ -80,7 +82,7 @@ pub async fn ask(
                 repeat(answered.request, client, exchange);
             }
             Err(failure) => {
-                if let Some(request) = asking.next_after(failure, &group)? {
+                if let Some(request) = asking.next_after(failure)? {
                     repeat(request, client, exchange);
                 }
             }
@@ -107,6 +109,9 @@ fn key(group: &Group, values: &Values<'_>) -> Vec<u8> {
 /// What stays the same over all servers that are tried.
 pub(super) struct Asking<'a> {
     pub(super) local: &'a Rc<Local>,
+    group: &'a Arc<Group>,
+    /// How many servers had been asked before, for other locations.
+    first: usize,
     choice: Choice<'a>,
     next: NextUpstream,
     pub(super) timeouts: &'a Timeouts,
@@ -176,7 +181,8 @@ impl Asking<'_> {
                     });
                     exchange.outcome.late.received = attempt.request.content();
                     let Attempt { upstream, request, .. } = attempt;
-                    return Ok(Answered { head, upstream, uses, lease, request, started });
+                    let group = Arc::clone(self.group);
+                    return Ok(Answered { head, upstream, uses, group, lease, request, started });
                 }
                 Err(error) => error,
             };
@@ -200,6 +206,13 @@ impl Asking<'_> {
         }
     }
 
+    /// Takes down that somebody is asked.
+    fn note_asked(&self, exchange: &mut Exchange, asked: Asked) {
+        let upstreams = &mut exchange.outcome.upstreams;
+        let is_elsewhere = self.first > 0 && upstreams.len() == self.first;
+        upstreams.push(UpstreamOutcome { is_elsewhere, ..UpstreamOutcome::of(asked) });
+    }
+
     /// A connection to the server: one that has been used before, or a new one.
     async fn reach(
         &self,
@@ -208,7 +221,7 @@ impl Asking<'_> {
         exchange: &mut Exchange,
         may_reuse: bool,
     ) -> Result<(Stream, Uses), ProxyError> {
-        exchange.outcome.upstreams.push(UpstreamOutcome::of(Asked::Server(lease.address().clone())));
+        self.note_asked(exchange, Asked::Server(lease.address().clone()));
         let started = Instant::now();
         let pooled = if may_reuse { self.local.pool.borrow_mut().take(lease.address()) } else { None };
         if let Some(reused) = pooled {
@@ -254,7 +267,7 @@ impl Asking<'_> {
 
     /// Takes a failure down. `Ok` if another server is to be tried (R32: always safe while nothing was sent),
     /// with what was sent already.
-    fn next_after(&mut self, failure: Failure, group: &Group) -> Result<Option<Pump>, ProxyError> {
+    fn next_after(&mut self, failure: Failure) -> Result<Option<Pump>, ProxyError> {
         let Some(case) = failure.case() else { return Err(failure.error) };
         let server = failure.lease.address();
         let is_left_alone = self.choice.failed(&failure.lease, Instant::now());
@@ -270,7 +283,7 @@ impl Asking<'_> {
             tracing::warn!(upstream = %server, "passed over, another server is tried: {why}");
         }
         if is_left_alone {
-            let timeout = group.upstream.servers[failure.lease.index()].fail_timeout;
+            let timeout = self.group.upstream.servers[failure.lease.index()].fail_timeout;
             tracing::warn!(upstream = %server, "has failed `max_fails` times, and is left alone for {timeout:?}");
         }
         if goes_on { Ok(failure.sent) } else { Err(failure.error) }

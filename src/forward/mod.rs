@@ -8,6 +8,7 @@ pub use ask::ask;
 pub use relay::relay;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
 use crate::routing::values::UpstreamOutcome;
 use crate::shared::Local;
-use crate::upstream::balance::Lease;
+use crate::upstream::balance::{Group, Lease};
 use crate::upstream::pool::Uses;
 
 /// Sends the request of an exchange upstream and its answer to the client.
@@ -50,6 +51,7 @@ pub struct Answered {
     pub upstream: Peer,
     /// How much the connection was used.
     uses: Uses,
+    group: Arc<Group>,
     /// The server, counted as having this request.
     pub lease: Lease,
     /// The request's body, which may still be on its way.

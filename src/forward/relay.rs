@@ -30,7 +30,7 @@ pub async fn relay(
     exchange: &mut Exchange,
     answered: Answered,
 ) -> Result<Done, ProxyError> {
-    let Answered { head, upstream, uses, lease, request, started } = answered;
+    let Answered { head, upstream, uses, group, lease, request, started } = answered;
     if exchange.location().intercept_errors && head.status >= 300 && exchange.has_error_page(head.status) {
         return Err(intercepted(&head));
     }
@@ -65,12 +65,7 @@ pub async fn relay(
     result?;
     let Relaying { upstream, request, is_request_cut, .. } = relaying;
     // R26: bytes behind the answer would be taken for the next one.
-    if can_be_reused
-        && request.is_done()
-        && !is_request_cut
-        && upstream.ahead.is_empty()
-        && let Some(group) = exchange.group()
-    {
+    if can_be_reused && request.is_done() && !is_request_cut && upstream.ahead.is_empty() {
         let rules = &group.upstream.keepalive;
         local.pool.borrow_mut().put(lease.address(), (upstream.stream, uses), rules, hint);
         local.sweep_pool();

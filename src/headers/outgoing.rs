@@ -10,7 +10,6 @@ use crate::error::{ProxyError, reason};
 use crate::http1::body::BodyLength;
 use crate::http1::head::{ResponseHead, Version};
 use crate::request::Request;
-use crate::routing::course::Course;
 use crate::routing::escape;
 use crate::routing::path::{TargetError, leads_astray};
 use crate::routing::values::{Values, verbatim};
@@ -30,7 +29,7 @@ pub fn request(
 ) -> Result<(), ProxyError> {
     out.extend_from_slice(values.course.method(request));
     out.push(b' ');
-    target(out, location, request, values.course)?;
+    target(out, location, request, values)?;
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let has_body = !values.course.is_get;
     let rules = RequestRules { location, request, values, is_upgrade: protocol.is_some(), has_body };
@@ -63,9 +62,13 @@ fn target(
     out: &mut Vec<u8>,
     location: &Location,
     request: &Request,
-    course: &Course,
+    values: &Values<'_>,
 ) -> Result<(), ProxyError> {
     let start = out.len();
+    let course = values.course;
+    if let Some(uri) = values.outcome.aim.as_ref().and_then(|aim| aim.uri.as_deref()) {
+        return evaluated(out, uri, request);
+    }
     let text = request.head.target();
     // nginx: behind a `rewrite … break` the URI part says nothing.
     let uri = location.proxy_pass().and_then(|pass| pass.uri.as_deref()).filter(|_| !course.is_broken);
@@ -97,6 +100,26 @@ fn target(
         out.push(separator);
         out.extend_from_slice(query);
     }
+    Ok(())
+}
+
+/// The URI part of a `proxy_pass` with variables, which is the whole target, as in nginx. `$request_uri` is
+/// passed on as it is without a URI part: in its normal form.
+fn evaluated(out: &mut Vec<u8>, uri: &[u8], request: &Request) -> Result<(), ProxyError> {
+    let text = request.head.target();
+    if uri == text {
+        out.extend_from_slice(request.target.encoded_path(text));
+        if let Some(query) = request.query() {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+        return Ok(());
+    }
+    let path = uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+    if leads_astray(path) {
+        return Err(ProxyError::Target(TargetError::AboveRoot));
+    }
+    out.extend_from_slice(uri);
     Ok(())
 }
 
@@ -154,8 +177,8 @@ impl RequestRules<'_> {
         let fields = &self.request.head.fields;
         if self.request.head.fields.values(Known::Host).next().is_none() {
             self.default(out, "Host", |out| {
-                let pass = || self.location.proxy_pass().map_or("", |pass| &pass.host);
-                let host = self.request.authority.as_deref().unwrap_or_else(pass);
+                let host = self.request.authority.as_deref();
+                let host = host.unwrap_or_else(|| self.values.proxy_host());
                 out.extend_from_slice(host.as_bytes());
             });
         }

@@ -1,5 +1,6 @@
 //! Which server and which location answer a request: pure decisions over finished values.
 
+pub mod aim;
 pub mod course;
 pub mod escape;
 pub mod host;

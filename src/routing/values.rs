@@ -11,6 +11,7 @@ use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, U
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
+use crate::routing::aim::Aim;
 use crate::routing::course::Course;
 use crate::routing::escape as percent;
 use crate::routing::variables::{Part, Template, Variable};
@@ -43,6 +44,8 @@ pub struct Values<'a> {
 pub struct Outcome {
     /// The status that the client was sent; 0 if none.
     pub status: u16,
+    /// Where a `proxy_pass` with variables has led.
+    pub aim: Option<Box<Aim>>,
     /// The upstream's head.
     pub response: Option<ResponseHead>,
     /// The upstream servers that were asked, in their order.
@@ -54,6 +57,8 @@ pub struct Outcome {
 /// What became of a request at one upstream server.
 #[derive(Debug)]
 pub struct UpstreamOutcome {
+    /// Whether the request had come to another location since the one before.
+    pub is_elsewhere: bool,
     /// Who was asked. Put into words only where a line says it.
     pub asked: Asked,
     /// The status of its answer, or the one that its failure stands for; 0 if there was neither.
@@ -204,6 +209,12 @@ impl Values<'_> {
         }
     }
 
+    /// `$proxy_host`.
+    pub fn proxy_host(&self) -> &str {
+        let written = || self.location.proxy_pass().map_or("", |pass| pass.host.as_str());
+        self.outcome.aim.as_ref().map_or_else(written, |aim| aim.host.as_str())
+    }
+
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {
         match variable {
             Variable::Connection => display(out, self.client.id),
@@ -211,14 +222,12 @@ impl Values<'_> {
             Variable::Hostname => out.extend_from_slice(hostname().as_bytes()),
             Variable::Pid => display(out, std::process::id()),
             Variable::ProxyAddXForwardedFor => self.add_x_forwarded_for(out),
-            Variable::ProxyHost => {
-                out.extend_from_slice(self.location.proxy_pass().map_or("", |pass| &pass.host).as_bytes())
-            }
-            Variable::ProxyPort => {
-                if let Some(pass) = self.location.proxy_pass() {
-                    display(out, pass.port);
-                }
-            }
+            Variable::ProxyHost => out.extend_from_slice(self.proxy_host().as_bytes()),
+            Variable::ProxyPort => match (&self.outcome.aim, self.location.proxy_pass()) {
+                (Some(aim), _) => display(out, aim.port),
+                (None, Some(pass)) => display(out, pass.port),
+                (None, None) => {}
+            },
             Variable::RealipRemoteAddr => self.ip(self.origin.peer, out),
             Variable::RealipRemotePort | Variable::RemotePort => {
                 if let Some(address) = self.client.address {
@@ -316,11 +325,12 @@ impl Values<'_> {
         }
     }
 
-    /// nginx's form: the servers that were asked, with `, ` between them.
+    /// nginx's form: the servers that were asked, with `, ` between them, and ` : ` where the request had come to
+    /// another location.
     fn of_upstreams(&self, variable: &Variable, out: &mut Vec<u8>) {
         for (index, upstream) in self.outcome.upstreams.iter().enumerate() {
             if index > 0 {
-                out.extend_from_slice(b", ");
+                out.extend_from_slice(if upstream.is_elsewhere { b" : " } else { b", " });
             }
             let time = match variable {
                 Variable::UpstreamAddr => {
@@ -349,7 +359,7 @@ impl Values<'_> {
 impl UpstreamOutcome {
     /// For a server that is about to be asked.
     pub fn of(asked: Asked) -> Self {
-        Self { asked, status: 0, connect: None, header: None, response: None }
+        Self { is_elsewhere: false, asked, status: 0, connect: None, header: None, response: None }
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Check<'a> {
     fn new(file: &Top, mistakes: &'a mut Vec<Mistake>) -> Self {
         let mut names = Names::default();
         let formats = Formats::of(&file.log_format, &mut names, mistakes);
-        let upstreams = Upstreams::of(&file.upstream, mistakes);
+        let upstreams = Upstreams::of(&file.upstream, &mut names, mistakes);
         Self { mistakes, formats, access_logs: Vec::new(), upstreams, names, gotos: Vec::new() }
     }
 

@@ -7,7 +7,8 @@ use serde_spanned::Spanned;
 use super::Check;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::units::{self, Wrong};
-use crate::config::{ProxyPass, UpstreamAddress};
+use crate::config::{ProxyPass, To, UpstreamAddress};
+use crate::routing::aim::proxy_host;
 
 /// What is wrong with a URL, and what would be right.
 type Refusal = (String, Option<String>);
@@ -27,6 +28,9 @@ enum Authority<'a> {
 impl Check<'_> {
     /// `None` if it cannot be used: that has been reported.
     pub(super) fn proxy_pass(&mut self, written: &Spanned<String>) -> Option<ProxyPass> {
+        if written.get_ref().contains('$') {
+            return self.url_with_variables(written);
+        }
         let url =
             parse(written.get_ref()).and_then(|url| checked_uri(url.uri).map(|uri| (url.authority, uri)));
         let (authority, uri) = match url {
@@ -42,13 +46,44 @@ impl Check<'_> {
             Authority::Unix(address) => {
                 // nginx calls such an upstream so, too.
                 let upstream = self.upstreams.single(address, written.span());
-                return Some(ProxyPass { upstream, uri, host: "localhost".to_owned(), port: 80 });
+                return Some(ProxyPass {
+                    to: To::Group(upstream),
+                    uri,
+                    host: "localhost".to_owned(),
+                    port: 80,
+                });
             }
             Authority::Host(host, port) => (host, port),
         };
         let upstream = self.upstream(written, host, port)?;
-        let spelt = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Some(ProxyPass { upstream, uri, host: spelt, port: port.unwrap_or(80) })
+        let (host, port) = (proxy_host(host, port), port.unwrap_or(80));
+        Some(ProxyPass { to: To::Group(upstream), uri, host, port })
+    }
+
+    /// A URL with variables says where it leads once a request is there. What is written before the first
+    /// variable can be wrong already.
+    fn url_with_variables(&mut self, written: &Spanned<String>) -> Option<ProxyPass> {
+        let text = written.get_ref();
+        let before = &text[..text.find('$').unwrap_or(text.len())];
+        // With a host and a port in the place of what is not known yet the beginning is a whole URL.
+        let refusal = match before.split_once("://") {
+            _ if text.ends_with(';') => parse(text).err(),
+            Some((scheme, _)) => parse(&format!("{scheme}://host:80")).err(),
+            None if before.is_empty() => None,
+            None => {
+                let help = Some(format!("write `\"http://{text}\"`"));
+                Some((format!("`{text}` is not a URL"), help))
+            }
+        };
+        if let Some((message, help)) = refusal {
+            let help =
+                help.map(|help| help.replace("host:80", text.split_once("://").map_or("", |(_, rest)| rest)));
+            self.mistakes
+                .push(Mistake::new(written.span(), format!("`proxy_pass`: {message}")).maybe_help(help));
+            return None;
+        }
+        let url = self.template(written)?;
+        Some(ProxyPass { to: To::Url(url), uri: None, host: String::new(), port: 80 })
     }
 
     /// The help for a name alone, which is a URL only for a group: else it would be the next mistake.
@@ -110,13 +145,6 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
     let refused = |message: &str, help: String| Err((message.to_owned(), Some(help)));
     if let Some(clean) = text.strip_suffix(';') {
         return refused("there is no `;` at the end of a value", format!("write `\"{}\"`", clean.trim_end()));
-    }
-    if text.contains('$') {
-        let message = "variables are not supported yet";
-        return refused(
-            message,
-            "write the host itself: names are looked up when they are needed".to_owned(),
-        );
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         return refused(&format!("`{text}` is not a URL"), without_scheme(text));

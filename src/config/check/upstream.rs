@@ -7,11 +7,11 @@ use serde_spanned::Spanned;
 
 use super::MANY;
 use super::headers::bad_template;
+use super::names::Names;
 use super::upstream_server::servers;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, FlagOr, Named, Value};
 use crate::config::{Balance, KeepAlive, Upstream, UpstreamAddress, UpstreamServer};
-use crate::routing::variables::Template;
 
 /// The groups found so far.
 pub(super) struct Upstreams {
@@ -25,7 +25,11 @@ pub(super) struct Upstreams {
 
 impl Upstreams {
     /// Every `[upstream.NAME]`, with mistakes or without: its name is known either way.
-    pub(super) fn of(written: &Value<Named<file::Upstream>>, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(super) fn of(
+        written: &Value<Named<file::Upstream>>,
+        names: &mut Names,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
         let groups = written.given().map(|groups| groups.get_ref().0.as_slice()).unwrap_or_default();
         let mut all: Vec<Upstream> = Vec::with_capacity(groups.len());
         let mut places = Vec::new();
@@ -37,7 +41,7 @@ impl Upstreams {
                 let mistake = Mistake::new(name.span(), message).also(groups[first].0.span(), "first here");
                 mistakes.push(mistake.label("again").help("give one of them another name"));
             }
-            all.push(upstream(name, group, mistakes, &mut places));
+            all.push(upstream(name, group, names, mistakes, &mut places));
         }
         Self { named: all.len(), all, lone_names: false, places }
     }
@@ -94,6 +98,7 @@ impl Upstreams {
 fn upstream(
     name: &Spanned<String>,
     group: &Spanned<file::Upstream>,
+    names: &mut Names,
     mistakes: &mut Vec<Mistake>,
     places: &mut Vec<(UpstreamAddress, Range<usize>)>,
 ) -> Upstream {
@@ -116,7 +121,7 @@ fn upstream(
     }
     let servers = servers(entries, mistakes);
     places.extend(servers.iter().map(|(server, span)| (server.address.clone(), span.clone())));
-    let balance = balance(file, &servers, mistakes);
+    let balance = balance(file, &servers, names, mistakes);
     let servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
     if !servers.is_empty() && servers.iter().all(|server| server.is_backup) {
         let message =
@@ -131,6 +136,7 @@ fn upstream(
 fn balance(
     file: &file::Upstream,
     servers: &[(UpstreamServer, Range<usize>)],
+    names: &mut Names,
     mistakes: &mut Vec<Mistake>,
 ) -> Balance {
     let on = |flag: &Value<bool>| flag.given().filter(|flag| *flag.get_ref()).map(Spanned::span);
@@ -140,7 +146,7 @@ fn balance(
         ("ip_hash", on(&file.ip_hash), Balance::IpHash),
     ];
     if let Some(hash) = file.hash.given() {
-        methods.extend(hash_by(hash, mistakes).map(|balance| ("hash", Some(hash.span()), balance)));
+        methods.extend(hash_by(hash, names, mistakes).map(|balance| ("hash", Some(hash.span()), balance)));
     }
     if let Some(random) = random {
         methods.extend(random_by(random, mistakes).map(|balance| ("random", Some(random.span()), balance)));
@@ -172,7 +178,7 @@ fn balance(
 const MOST_ON_A_RING: u64 = 10_000;
 
 /// `"KEY"` or `"KEY consistent"`.
-fn hash_by(written: &Spanned<String>, mistakes: &mut Vec<Mistake>) -> Option<Balance> {
+fn hash_by(written: &Spanned<String>, names: &mut Names, mistakes: &mut Vec<Mistake>) -> Option<Balance> {
     let text = written.get_ref().trim();
     let (key, is_consistent) = match text.strip_suffix("consistent") {
         Some(key) if key.is_empty() || key.ends_with(char::is_whitespace) => (key.trim_end(), true),
@@ -183,7 +189,7 @@ fn hash_by(written: &Spanned<String>, mistakes: &mut Vec<Mistake>) -> Option<Bal
         mistakes.push(mistake.help("write `hash = \"$request_uri consistent\"`"));
         return None;
     }
-    match Template::parse(key) {
+    match names.template(&Spanned::new(written.span(), key.to_owned())) {
         Ok(key) => Some(Balance::Hash { key, is_consistent }),
         Err(error) => {
             mistakes.push(bad_template(written, &error));
