@@ -146,10 +146,9 @@ fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Ans
     exchange.outcome.late.duration = exchange.started().elapsed();
     exchange.outcome.late.tunnel = Some(TunnelLine { id: client.info.id.to_string(), end: None });
     exchange.outcome.response = Some(answered.head);
-    let line = exchange.access_log().map(|log| {
+    let line = exchange.access_log().and_then(|log| {
         let values = exchange.values(&client);
-        local.lines.request(log, &values);
-        AccessLines::prepare(log, &values)
+        local.lines.request(log, &values).then(|| AccessLines::prepare(log, &values))
     });
     let location = exchange.location();
     let report = Report {

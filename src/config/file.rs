@@ -265,10 +265,11 @@ section! {
 }
 
 section! {
-    /// `{ path = "...", format = "..." }`
+    /// `{ path = "...", format = "...", if = "$..." }`
     AccessLog at AccessLog {
         path: String,
         format: String,
+        r#if: String,
     }
 }
 

@@ -302,6 +302,8 @@ pub struct AccessLog {
     pub target: LogTarget,
     /// What a line says.
     pub format: LogFormat,
+    /// What must not be empty or `0` for a line to be written; `None`: every request has its line.
+    pub condition: Option<Template>,
 }
 
 /// A place for log lines.

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use crate::config::{AccessLog, Config, Escape, LogTarget};
-use crate::routing::values::{Late, Values};
+use crate::routing::values::{Late, Values, verbatim};
 use crate::routing::variables::{Part, Variable};
 
 /// A worker hands its lines to the writer when it has this many bytes of them …
@@ -178,12 +178,20 @@ impl AccessLines {
         Rc::new(Self { writer, batches: RefCell::default() })
     }
 
-    /// Writes the line of a request, or the first one of a tunnel.
-    pub fn request(self: &Rc<Self>, log: &AccessLog, values: &Values<'_>) {
+    /// Writes the line of a request, or the first one of a tunnel; `false` if it shall have none.
+    pub fn request(self: &Rc<Self>, log: &AccessLog, values: &Values<'_>) -> bool {
+        if let Some(condition) = &log.condition {
+            let mut value = Vec::new();
+            condition.write(&mut value, values, verbatim);
+            if value.is_empty() || value == b"0" {
+                return false;
+            }
+        }
         self.line(&log.target, |out| {
             log.format.template.write(out, values, escape(log.format.escape));
             suffix(out, log, &values.outcome.late);
         });
+        true
     }
 
     /// Keeps of a tunnel's line what is known already; the rest is filled in at its end.

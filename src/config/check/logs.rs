@@ -38,6 +38,9 @@ pub(super) enum Access {
     To(Arc<AccessLog>),
 }
 
+/// A target, a format, and a condition.
+type AccessWords = (Spanned<String>, Option<Spanned<String>>, Option<Spanned<String>>);
+
 /// The formats with their names; `None` for one that has been reported.
 pub(super) struct Formats(Vec<(String, Option<LogFormat>)>);
 
@@ -166,19 +169,9 @@ impl Check<'_> {
     /// What `access_log` says at one level of the file.
     pub(super) fn access(&mut self, written: &Value<TextOr<file::AccessLog>>) -> Option<Access> {
         let log = written.given()?;
-        let (target, format) = match log.get_ref() {
+        let (target, format, condition) = match log.get_ref() {
             TextOr::Text(text) if text == "off" => return Some(Access::Off),
-            TextOr::Text(text) => {
-                let mut words = text.split_whitespace().map(|word| Spanned::new(log.span(), word.to_owned()));
-                let parts = (words.next(), words.next());
-                if words.next().is_some() {
-                    let message = "`access_log` has a target and a format, no more";
-                    let help = "write `access_log = \"/var/log/hopgate/access.log combined\"`";
-                    self.mistakes.push(Mistake::new(log.span(), message).help(help));
-                    return None;
-                }
-                (parts.0.unwrap_or_else(|| Spanned::new(log.span(), String::new())), parts.1)
-            }
+            TextOr::Text(text) => self.access_words(text, log.span())?,
             TextOr::Table(table) => {
                 if table.path.is_absent() {
                     self.missing(
@@ -187,22 +180,57 @@ impl Check<'_> {
                         "write `{ path = \"stdout\", format = \"json\" }`",
                     );
                 }
-                (table.path.given()?.clone(), table.format.given().cloned())
+                let given = |value: &Value<String>| value.given().cloned();
+                (table.path.given()?.clone(), given(&table.format), given(&table.r#if))
             }
         };
+        let condition = condition.and_then(|condition| self.log_condition(&condition));
         let format = match format {
             Some(name) => self.format(name.get_ref(), name.span()),
             None => self.formats.find("combined").cloned().flatten(),
         };
         let target = self.target("access_log", &target)?;
-        let log = AccessLog { target, format: format? };
+        let log = AccessLog { target, format: format?, condition };
         Some(Access::To(self.shared(log)))
+    }
+
+    /// The parts of `"TARGET [FORMAT] [if=$VARIABLE]"`.
+    fn access_words(&mut self, text: &str, span: Range<usize>) -> Option<AccessWords> {
+        let spanned = |word: &str| Spanned::new(span.clone(), word.to_owned());
+        let mut words = text.split_whitespace();
+        let target = spanned(words.next().unwrap_or_default());
+        let (mut format, mut condition) = (None, None);
+        for word in words {
+            match word.strip_prefix("if=") {
+                Some(value) if condition.is_none() => condition = Some(spanned(value)),
+                None if format.is_none() && condition.is_none() => format = Some(spanned(word)),
+                _ => {
+                    let message = "`access_log` has a target, a format and an `if=`, no more";
+                    let help = "write `access_log = \"/var/log/hopgate/access.log combined if=$loggable\"`";
+                    self.mistakes.push(Mistake::new(span, message).help(help));
+                    return None;
+                }
+            }
+        }
+        Some((target, format, condition))
+    }
+
+    /// nginx: a line is written unless it is empty or `0`.
+    fn log_condition(&mut self, condition: &Spanned<String>) -> Option<Template> {
+        if !condition.get_ref().contains('$') {
+            let mistake = Mistake::new(condition.span(), "the `if` of `access_log` has no variable in it");
+            self.mistakes.push(
+                mistake.help("write a variable that is empty or `0` where no line is wanted: `if=$loggable`"),
+            );
+            return None;
+        }
+        self.template(condition)
     }
 
     /// `combined` on standard output.
     pub(super) fn default_access_log(&mut self) -> Option<Arc<AccessLog>> {
         let format = self.formats.find("combined").cloned().flatten()?;
-        Some(self.shared(AccessLog { target: LogTarget::Stdout, format }))
+        Some(self.shared(AccessLog { target: LogTarget::Stdout, format, condition: None }))
     }
 
     fn shared(&mut self, log: AccessLog) -> Arc<AccessLog> {
