@@ -337,7 +337,7 @@ fn chance_gives_every_server_its_share() {
         let hopgate = Hopgate::with_group(&format!("server = {servers:?}\nrandom = {random}"));
         let first = (0..200).filter(|_| hopgate.get("/").1 == "0").count();
         // Of two servers `two` draws both, and with the same load takes the second that was drawn.
-        assert!((40..200).contains(&first), "{first} of 200 for {random}");
+        assert!((20..190).contains(&first), "{first} of 200 for {random}");
     }
 }
 
@@ -349,4 +349,22 @@ fn a_server_that_is_left_alone_is_tried_again_after_its_time() {
     hopgate.wait_for_log("has failed `max_fails` times, and is left alone for 300ms");
     assert_eq!((hopgate.get("/").1, hopgate.get("/").1), ("1".to_owned(), "1".to_owned()));
     eventually("it is tried again", || hopgate.get("/").1 == "0");
+}
+
+#[test]
+fn a_server_that_was_left_alone_stays_so_over_a_reload() {
+    let servers = Farm::of(2).servers(&["fail_timeout=1h", ""]);
+    let config = |lines: &str| {
+        format!(
+            "workers = 2\n[upstream.app]\nserver = {servers:?}\n[[server]]\nlisten = '127.0.0.1:0'\n{lines}\n\
+             [[server.location]]\npath = '/'\nproxy_pass = 'http://app'\n"
+        )
+    };
+    let hopgate = Hopgate::start(&config(""));
+    while hopgate.get("/?fail=0").1 != "1" {}
+    assert_eq!(hopgate.get("/").1, "1");
+    hopgate.reload_with(&config("keepalive_timeout = 5"));
+    for _ in 0..6 {
+        assert_eq!(hopgate.get("/").1, "1");
+    }
 }

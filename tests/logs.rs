@@ -370,3 +370,38 @@ fn holds(value: &Value, test: &dyn Fn(&Value) -> bool) -> bool {
             _ => false,
         }
 }
+
+#[test]
+fn a_request_has_its_line_only_if_the_condition_says_so() {
+    let app = App::named("hello");
+    for log in ["'stdout t if=$arg_log'", "{ path = 'stdout', format = 't', if = '$arg_log' }"] {
+        let top = format!("log_format = {{ t = '$request_uri' }}\naccess_log = {log}");
+        let hopgate = Hopgate::start(&logging(app.addr(), &top, ""));
+        for target in ["/none", "/empty?log=", "/zero?log=0", "/yes?log=1", "/00?log=00", "/last?log=x"] {
+            assert_eq!(hopgate.get(target).0, 200);
+        }
+        hopgate.wait_for_access("/last");
+        assert_eq!(hopgate.access_lines("/"), ["/yes?log=1", "/00?log=00", "/last?log=x"]);
+    }
+}
+
+#[test]
+fn a_tunnel_has_both_of_its_lines_or_none() {
+    let upstream = Upstream::listen();
+    let top =
+        "log_format = { t = '$request_uri $tunnel_id $tunnel_event' }\naccess_log = 'stdout t if=$arg_log'";
+    let hopgate = Hopgate::start(&logging(upstream.addr(), top, ""));
+    for target in ["/no", "/yes?log=1"] {
+        let mut client = hopgate.connect();
+        client.send(handshake(target));
+        let mut server = upstream.accept();
+        server.head();
+        server.send(switching());
+        client.expect_status(101);
+        client.close();
+        server.expect_closed();
+    }
+    hopgate.wait_for_access(" end");
+    let lines = hopgate.access_lines("/");
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.starts_with("/yes?log=1 ")), "{lines:?}");
+}

@@ -486,3 +486,25 @@ fn an_upstream_that_comes_back_is_used_again() {
     server.respond("back");
     assert_eq!(client.expect_status(200).text(), "back");
 }
+
+#[test]
+fn a_connection_is_used_for_no_more_requests_than_configured() {
+    let app = App::named("app");
+    let hopgate = Hopgate::with_group(&format!("server = '{}'\nkeepalive_requests = 3", app.addr()));
+    for _ in 0..7 {
+        assert_eq!(hopgate.get("/").0, 200);
+    }
+    assert_eq!(app.connections(), 3);
+}
+
+#[test]
+fn a_connection_is_used_for_no_longer_than_configured() {
+    let app = App::named("app");
+    let hopgate = Hopgate::with_group(&format!("server = '{}'\nkeepalive_time = '200ms'", app.addr()));
+    let start = Instant::now();
+    eventually("another connection is made", || {
+        assert_eq!(hopgate.get("/").0, 200);
+        app.connections() == 2
+    });
+    assert!(start.elapsed() > Duration::from_millis(200), "after {:?}", start.elapsed());
+}

@@ -126,9 +126,9 @@ fn a_map_chooses_the_upstream_and_connections_to_it_are_kept() {
 #[test]
 fn a_blank_or_a_line_break_in_a_value_does_not_break_the_request_line() {
     let upstream = Upstream::listen();
-    let hopgate = Hopgate::start(&format!(
+    let hopgate = Hopgate::start(
         "[[server]]\nlisten = '127.0.0.1:0'\n[[server.location]]\npath = '/'\nproxy_pass = 'http://$arg_to$uri'\n",
-    ));
+    );
     let mut client = hopgate.connect();
     client.send(format!("GET /a%20b%0d%0aX:%20y%23?to={} HTTP/1.1\r\nHost: a\r\n\r\n", upstream.addr()));
     let mut server = upstream.accept();

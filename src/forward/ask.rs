@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, max_body};
 use super::{Answered, note, watch};
 use crate::client::Client;
-use crate::config::{Balance, NextCase, NextUpstream, Timeouts};
+use crate::config::{Balance, NextCase, NextUpstream, Timeouts, UpstreamAddress};
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers::outgoing;
@@ -225,13 +225,13 @@ impl Asking<'_> {
         let started = Instant::now();
         let pooled = if may_reuse { self.local.pool.borrow_mut().take(lease.address()) } else { None };
         if let Some(reused) = pooled {
-            note(exchange, |upstream| upstream.connect = Some(Duration::ZERO));
+            note_reached(exchange, Duration::ZERO, reused.1.address);
             return Ok(reused);
         }
         match self.connect(lease, client).await {
-            Ok(stream) => {
-                note(exchange, |upstream| upstream.connect = Some(started.elapsed()));
-                Ok((stream, Uses { since: started, requests: 1 }))
+            Ok((stream, address)) => {
+                note_reached(exchange, started.elapsed(), address);
+                Ok((stream, Uses { since: started, requests: 1, address }))
             }
             Err(error) => {
                 if let ProxyError::Connect(_) | ProxyError::ConnectTimeout = error {
@@ -247,7 +247,11 @@ impl Asking<'_> {
     }
 
     /// Connects, for as long as the client is there.
-    async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<Stream, ProxyError> {
+    async fn connect(
+        &self,
+        lease: &Lease,
+        client: &mut Client,
+    ) -> Result<(Stream, Option<SocketAddr>), ProxyError> {
         let timeout = self.timeouts.proxy_connect;
         let connecting = connect(lease.address(), &self.local.shared.resolver, timeout);
         let deadline = Instant::now() + timeout;
@@ -324,6 +328,16 @@ impl Asking<'_> {
         let is_allowed = !self.is_once_only || self.next.cases.contains(NextCase::NonIdempotent);
         is_allowed && !self.body.is_empty()
     }
+}
+
+/// Takes down that there is a connection. As in nginx it is the address of a name that the log tells.
+fn note_reached(exchange: &mut Exchange, time: Duration, address: Option<SocketAddr>) {
+    note(exchange, |upstream| {
+        upstream.connect = Some(time);
+        if let Some(address) = address {
+            upstream.asked = Asked::Server(UpstreamAddress::Ip(address));
+        }
+    });
 }
 
 /// Puts the client's connection back to where the body of the request began.

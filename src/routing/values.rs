@@ -74,7 +74,7 @@ pub struct UpstreamOutcome {
 /// Who was asked for an answer.
 #[derive(Clone, Debug)]
 pub enum Asked {
-    /// A server, as configured.
+    /// A server, as configured; of one with a name it is the address, once there is a connection to it.
     Server(UpstreamAddress),
     /// A group of this name, in which no server could be.
     Group(String),

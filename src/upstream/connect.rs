@@ -12,7 +12,7 @@ use crate::upstream::resolve::Resolver;
 
 /// Connects to the first address of a server that takes the connection. The caller stops waiting after
 /// `timeout`; of several addresses each gets an equal part of it, so that a silent one does not hide the
-/// next.
+/// next. With the connection comes the address that a name stood for.
 ///
 /// # Errors
 /// No address takes it, or the name has none. Nothing was sent, so another server can be tried.
@@ -20,20 +20,24 @@ pub async fn connect(
     address: &UpstreamAddress,
     resolver: &Resolver,
     timeout: Duration,
-) -> io::Result<Stream> {
+) -> io::Result<(Stream, Option<SocketAddr>)> {
     match address {
-        UpstreamAddress::Ip(address) => tcp(*address).await,
-        UpstreamAddress::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        UpstreamAddress::Ip(address) => tcp(*address).await.map(|stream| (stream, None)),
+        UpstreamAddress::Unix(path) => Ok((Stream::Unix(UnixStream::connect(path).await?), None)),
         UpstreamAddress::Name { host, port } => {
             let addresses = resolver.lookup(host, *port).await?;
             let share = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+            let is_one_of_several = addresses.len() > 1;
             let mut last = io::Error::from(io::ErrorKind::NotFound);
             // An app on `localhost` may listen on ::1 or on 127.0.0.1 alone: all addresses are tried.
             for address in addresses {
                 match tokio::time::timeout(share, tcp(address)).await {
-                    Ok(Ok(stream)) => return Ok(stream),
+                    Ok(Ok(stream)) => return Ok((stream, Some(address))),
                     Ok(Err(error)) => last = error,
                     Err(_) => last = io::ErrorKind::TimedOut.into(),
+                }
+                if is_one_of_several {
+                    resolver.put_last(host, *port, address);
                 }
             }
             Err(last)

@@ -1,6 +1,7 @@
 //! Keeps idle connections to upstream servers for the next request of the same worker.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,6 +32,8 @@ pub struct Uses {
     pub since: Instant,
     /// The requests so far, with the one at hand.
     pub requests: u64,
+    /// Where it goes to, if the server is a name.
+    pub address: Option<SocketAddr>,
 }
 
 impl Pool {
