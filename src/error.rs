@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
@@ -35,6 +36,28 @@ pub enum ProxyError {
     BodyTimeout,
     /// A WebSocket handshake that is not one.
     Handshake(HandshakeError),
+    /// The client may not come; says by which rule.
+    Forbidden(&'static str),
+    /// The client has to say who it is first (RFC 9110 §15.5.2).
+    Unauthorized {
+        /// What is wrong with what it has said.
+        why: &'static str,
+        /// The values of `WWW-Authenticate`.
+        challenges: Vec<Vec<u8>>,
+    },
+    /// The file of `auth_basic_user_file` cannot be read.
+    UserFile(PathBuf, io::Error),
+    /// The subrequest of `auth_request` was answered by neither yes nor no, but by this status.
+    AuthRequest(u16),
+    /// A limit of `limit_req` or `limit_conn` is reached.
+    Limited {
+        /// What is configured for it.
+        status: u16,
+        /// Which one, and by how much.
+        what: String,
+    },
+    /// Something of ours broke.
+    Broken(&'static str),
     /// A WebSocket handshake in a location with `websocket = false`.
     WebSocketRefused,
     /// Too many connections; names the setting.
@@ -116,7 +139,12 @@ impl ProxyError {
             Self::BodyTooLarge => 413,
             Self::Handshake(HandshakeError::Version) => 426,
             Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
-            Self::WebSocketRefused => 403,
+            Self::WebSocketRefused | Self::Forbidden(_) => 403,
+            Self::Unauthorized { .. } => 401,
+            // nginx, too, tells a file that is not there from one that cannot be read.
+            Self::UserFile(_, error) if error.kind() == io::ErrorKind::NotFound => 403,
+            Self::UserFile(..) | Self::AuthRequest(_) | Self::Broken(_) => 500,
+            Self::Limited { status, .. } => *status,
             Self::TooManyConnections(_) | Self::Stopping => 503,
             Self::ClientGone(_) | Self::ClientTimeout => 499,
             Self::Connect(_)
@@ -135,6 +163,8 @@ impl ProxyError {
         match self.status() {
             // An operator's `return 502` is no fault of an upstream's.
             _ if matches!(self, Self::Returned(_)) => Fault::Client,
+            _ if matches!(self, Self::AuthRequest(_)) => Fault::Upstream,
+            _ if matches!(self, Self::UserFile(..) | Self::Limited { .. } | Self::Broken(_)) => Fault::Limit,
             502 | 504 => Fault::Upstream,
             503 => Fault::Limit,
             _ => Fault::Client,
@@ -163,6 +193,12 @@ impl ProxyError {
             | Self::Expectation
             | Self::NoLocation
             | Self::WebSocketRefused
+            | Self::Forbidden(_)
+            | Self::Unauthorized { .. }
+            | Self::UserFile(..)
+            | Self::AuthRequest(_)
+            | Self::Limited { .. }
+            | Self::Broken(_)
             | Self::Returned(_)
             | Self::Intercepted(_)
             | Self::Internal
@@ -207,6 +243,14 @@ impl fmt::Display for ProxyError {
             Self::BodyTimeout => "the request body stalled for longer than `client_body_timeout`",
             Self::Handshake(error) => return error.fmt(f),
             Self::WebSocketRefused => "the location has `websocket = false`",
+            Self::Forbidden(why) | Self::Unauthorized { why, .. } | Self::Broken(why) => why,
+            Self::UserFile(path, _) => {
+                return write!(f, "`auth_basic_user_file`: {} cannot be read", path.display());
+            }
+            Self::AuthRequest(status) => {
+                return write!(f, "the subrequest of `auth_request` was answered {status}, neither 2xx nor 401 or 403");
+            }
+            Self::Limited { what, .. } => what,
             Self::TooManyConnections(setting) => return write!(f, "`{setting}` is reached"),
             Self::ClientGone(_) => "the client went away",
             Self::ClientTimeout => "the client took nothing for longer than `send_timeout`",
@@ -239,7 +283,7 @@ impl fmt::Display for ProxyError {
 impl Error for ProxyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) => Some(error),
+            Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) | Self::UserFile(_, error) => Some(error),
             Self::Body(error) | Self::UpstreamBody(error) => Some(error),
             _ => None,
         }

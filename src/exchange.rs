@@ -1,9 +1,12 @@
 //! One request on its way: what is known of it, for those who deal with it and for the log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::access::Counters;
+use crate::access::limit_conn::Counted;
 use crate::client::Client;
 use crate::config::{AccessLog, Location, PageStatus, Server};
 use crate::error::{Fault, ProxyError};
@@ -41,6 +44,8 @@ pub struct Exchange {
     pub has_lost_body: bool,
     /// What became of it so far.
     pub outcome: Outcome,
+    /// Where it is counted until it has ended.
+    counted: Vec<Counted>,
 }
 
 /// What an exchange is about: as much as could be read.
@@ -99,8 +104,8 @@ impl Exchange {
     ) -> Self {
         let rules = &state.config.servers[server];
         let origin = match subject.head() {
-            Some(head) => Origin::of(client.info.ip(), head, rules),
-            None => Origin::unknown(client.info.ip()),
+            Some(head) => Origin::of(client.info.address, head, &rules.real_ip),
+            None => Origin::unknown(client.info.address),
         };
         let location = rules.outer();
         let mut outcome = Outcome::default();
@@ -120,6 +125,7 @@ impl Exchange {
             has_read_body,
             has_lost_body: false,
             outcome,
+            counted: Vec::new(),
         }
     }
 
@@ -249,6 +255,35 @@ impl Exchange {
             return Ok(BodyLength::Length(0));
         }
         if self.has_lost_body { Err(ProxyError::BodyIsGone) } else { Ok(self.request().body) }
+    }
+
+    /// What requests are counted in.
+    pub fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// Keeps the request counted for as long as it lives.
+    pub fn hold(&mut self, counted: Vec<Counted>) {
+        self.counted.extend(counted);
+    }
+
+    /// Where it is counted, for the tunnel that it becomes.
+    pub fn take_counted(&mut self) -> Vec<Counted> {
+        std::mem::take(&mut self.counted)
+    }
+
+    /// Who sent the request by the rules of its location, if those of the server do not say so (nginx has
+    /// `real_ip_header` in locations).
+    pub(crate) fn ask_again_who_sent_it(&mut self, client: &Client) {
+        if let (false, Some(head)) = (self.origin.is_named, self.subject.head()) {
+            self.origin = Origin::of(client.info.address, head, &self.location().access.real_ip);
+        }
+    }
+
+    /// The address that is held against `access`: the client's, in the form in which it came if it is the
+    /// peer's own.
+    pub(crate) fn client_ip(&self, client: &Client) -> Option<IpAddr> {
+        if self.origin.is_named { self.origin.client } else { client.info.ip() }
     }
 
     /// When its first byte arrived.

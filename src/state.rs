@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::Counters;
 use crate::config::{Config, ListenAddress, Server};
 use crate::routing::regex::Slots;
 use crate::upstream::balance::Group;
@@ -13,6 +14,8 @@ pub struct State {
     pub config: Config,
     /// Its upstreams, in the same order.
     pub groups: Vec<Arc<Group>>,
+    /// What requests are counted in.
+    pub counters: Counters,
 }
 
 impl State {
@@ -20,7 +23,8 @@ impl State {
     pub fn new(config: Config, previous: Option<&State>) -> Self {
         let before = previous.map_or(&[][..], |state| &state.groups);
         let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
-        Self { groups: groups.collect(), config }
+        let counters = Counters::new(&config.zones, previous.map(|state| &state.counters));
+        Self { groups: groups.collect(), counters, config }
     }
 
     /// The place of the server that answers for a host on a listening address; `None` if the address is

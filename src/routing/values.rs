@@ -1,6 +1,7 @@
 //! What the variables are worth: for a request on its way, and for the log afterwards.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub struct Outcome {
     pub response: Option<ResponseHead>,
     /// The upstream servers that were asked, in their order.
     pub upstreams: Vec<UpstreamOutcome>,
+    /// `$limit_req_status`; `None`: no limit was asked.
+    pub limit_req: Option<&'static str>,
+    /// `$limit_conn_status`, likewise.
+    pub limit_conn: Option<&'static str>,
     /// What changes until the line is written.
     pub late: Late,
 }
@@ -187,6 +192,17 @@ impl Values<'_> {
 
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {
         match variable {
+            Variable::BinaryRemoteAddr => match self.origin.client {
+                Some(IpAddr::V4(ip)) => out.extend_from_slice(&ip.octets()),
+                Some(IpAddr::V6(ip)) => out.extend_from_slice(&ip.octets()),
+                None => out.extend_from_slice(b"unix:"),
+            },
+            Variable::LimitReqStatus => {
+                out.extend_from_slice(self.outcome.limit_req.unwrap_or_default().as_bytes());
+            }
+            Variable::LimitConnStatus => {
+                out.extend_from_slice(self.outcome.limit_conn.unwrap_or_default().as_bytes());
+            }
             Variable::Connection => display(out, self.client.id),
             Variable::ConnectionRequests => display(out, self.client.requests),
             Variable::Hostname => out.extend_from_slice(hostname().as_bytes()),
@@ -201,9 +217,14 @@ impl Values<'_> {
                 }
             }
             Variable::RealipRemoteAddr => self.ip(self.origin.peer, out),
-            Variable::RealipRemotePort | Variable::RemotePort => {
+            Variable::RealipRemotePort => {
                 if let Some(address) = self.client.address {
                     display(out, address.port());
+                }
+            }
+            Variable::RemotePort => {
+                if let Some(port) = self.origin.port {
+                    display(out, port);
                 }
             }
             Variable::RemoteAddr => self.ip(self.origin.client, out),
@@ -227,7 +248,7 @@ impl Values<'_> {
         }
     }
 
-    fn ip(&self, ip: Option<std::net::IpAddr>, out: &mut Vec<u8>) {
+    fn ip(&self, ip: Option<IpAddr>, out: &mut Vec<u8>) {
         match ip {
             Some(ip) => display(out, ip),
             None => out.extend_from_slice(b"unix:"),

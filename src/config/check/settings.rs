@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::AccessSettings;
 use super::logs::Access;
 use super::{Check, plain};
 use crate::config::error::Mistake;
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     tunnel_linger: Option<Duration>,
     tunnel_age: Option<OffOr<Duration>>,
     access_log: Option<Access>,
+    pub(super) access: AccessSettings,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) intercept_errors: Option<bool>,
     pub(super) recursive_error_pages: Option<bool>,
@@ -85,6 +87,7 @@ impl Settings {
             tunnel_linger: self.tunnel_linger.or(outer.tunnel_linger),
             tunnel_age: self.tunnel_age.or(outer.tunnel_age),
             access_log: self.access_log.or_else(|| outer.access_log.clone()),
+            access: self.access.inside(&outer.access),
             error_pages: self.error_pages.or_else(|| outer.error_pages.clone()),
             intercept_errors: self.intercept_errors.or(outer.intercept_errors),
             recursive_error_pages: self.recursive_error_pages.or(outer.recursive_error_pages),
@@ -158,6 +161,7 @@ impl Check<'_> {
             tunnel_linger: plain(&written.tunnel_linger),
             tunnel_age: self.time_or_off(&written.tunnel_max_age, "tunnel_max_age"),
             access_log: self.access(&written.access_log),
+            access: self.access_settings(&written.for_access),
             error_pages: self.error_pages(&written.error_page),
             intercept_errors: plain(&written.proxy_intercept_errors),
             recursive_error_pages: plain(&written.recursive_error_pages),
