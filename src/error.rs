@@ -283,7 +283,10 @@ impl fmt::Display for ProxyError {
 impl Error for ProxyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) | Self::UserFile(_, error) => Some(error),
+            Self::Connect(error)
+            | Self::Upstream(error)
+            | Self::ClientGone(Some(error))
+            | Self::UserFile(_, error) => Some(error),
             Self::Body(error) | Self::UpstreamBody(error) => Some(error),
             _ => None,
         }

@@ -15,7 +15,7 @@ use crate::http1::head::RequestHead;
 use crate::request::{Origin, Request};
 use crate::routing::course::Course;
 use crate::routing::route::{Routed, Router, Verdict};
-use crate::routing::script::is_redirect;
+use crate::routing::script::{Assigned, is_redirect};
 use crate::routing::values::{Outcome, Values, verbatim};
 use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
@@ -46,6 +46,18 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// Where it is counted until it has ended.
     counted: Vec<Counted>,
+}
+
+/// What is put aside of an exchange while a subrequest goes its way.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    location: usize,
+    course: Course,
+    page_status: Option<u16>,
+    is_error_page: bool,
+    has_read_body: bool,
+    has_lost_body: bool,
+    outcome: Outcome,
 }
 
 /// What an exchange is about: as much as could be read.
@@ -219,7 +231,7 @@ impl Exchange {
         };
         match to.first() {
             Some(b'/') => {
-                self.course.is_get = !self.is_head();
+                self.course.is_get = !self.is_head() || self.course.is_subrequest;
                 Some(ErrorWay::On(Way::Path(to)))
             }
             Some(b'@') => Some(ErrorWay::On(Way::Named(String::from_utf8_lossy(&to).into_owned()))),
@@ -284,6 +296,47 @@ impl Exchange {
     /// peer's own.
     pub(crate) fn client_ip(&self, client: &Client) -> Option<IpAddr> {
         if self.origin.is_named { self.origin.client } else { client.info.ip() }
+    }
+
+    /// Makes a subrequest of the exchange: a way of its own with an outcome of its own, for the same client and
+    /// with the same head, until [`Exchange::end_subrequest`].
+    pub(crate) fn begin_subrequest(&mut self) -> Parked {
+        let course = self.course.split();
+        let Outcome { limit_req, limit_conn, .. } = self.outcome;
+        let outcome = Outcome { limit_req, limit_conn, ..Outcome::default() };
+        Parked {
+            location: self.location,
+            course: std::mem::replace(&mut self.course, course),
+            page_status: self.page_status.take(),
+            is_error_page: std::mem::take(&mut self.is_error_page),
+            has_read_body: self.has_read_body,
+            has_lost_body: self.has_lost_body,
+            outcome: std::mem::replace(&mut self.outcome, outcome),
+        }
+    }
+
+    /// Goes on where [`Exchange::begin_subrequest`] has left off. What the subrequest was counted in stays so.
+    pub(crate) fn end_subrequest(&mut self, parked: Parked) {
+        parked.course.join(&self.course);
+        let Outcome { limit_req, limit_conn, .. } = self.outcome;
+        self.location = parked.location;
+        self.course = parked.course;
+        self.page_status = parked.page_status;
+        self.is_error_page = parked.is_error_page;
+        self.has_read_body = parked.has_read_body;
+        self.has_lost_body = parked.has_lost_body;
+        self.outcome = Outcome { limit_req, limit_conn, ..parked.outcome };
+    }
+
+    /// Gives a variable a value, from now on.
+    pub(crate) fn assign(&mut self, variable: Assigned, value: Vec<u8>) {
+        match variable {
+            Assigned::User(slot) => self.course.slots.set(slot, value),
+            Assigned::Args => {
+                let path = self.course.path(self.request()).to_vec();
+                self.course.rewrite(path, value);
+            }
+        }
     }
 
     /// When its first byte arrived.

@@ -29,7 +29,8 @@ pub struct Counted {
 impl ConnCounts {
     /// The counts of a zone. Those of the zone of the same name and key are taken over from before.
     pub fn new(zone: ConnZone, before: &[ConnCounts]) -> Self {
-        let same = before.iter().find(|old| old.zone.name == zone.name && old.zone.written_key == zone.written_key);
+        let same =
+            before.iter().find(|old| old.zone.name == zone.name && old.zone.written_key == zone.written_key);
         Self { counts: same.map_or_else(Counts::default, |old| Arc::clone(&old.counts)), zone }
     }
 

@@ -54,7 +54,8 @@ pub enum Decision {
 impl ReqStates {
     /// The buckets of a zone. Those of the zone of the same name and key are taken over from before.
     pub fn new(zone: ReqZone, before: &[ReqStates]) -> Self {
-        let same = before.iter().find(|old| old.zone.name == zone.name && old.zone.written_key == zone.written_key);
+        let same =
+            before.iter().find(|old| old.zone.name == zone.name && old.zone.written_key == zone.written_key);
         let empty = || Arc::new(Mutex::new(Buckets { by_key: LruCache::unbounded(), bytes: 0 }));
         Self { buckets: same.map_or_else(empty, |old| Arc::clone(&old.buckets)), zone }
     }

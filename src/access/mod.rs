@@ -5,6 +5,7 @@ pub mod limit_conn;
 pub mod limit_req;
 pub mod password;
 pub mod rules;
+mod subrequest;
 
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
@@ -70,7 +71,11 @@ impl Default for Passwords {
 ///
 /// # Errors
 /// One limit is reached, or the client went away while its request waited.
-pub async fn limit(local: &Rc<Local>, client: &mut Client, exchange: &mut Exchange) -> Result<(), ProxyError> {
+pub async fn limit(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<(), ProxyError> {
     exchange.ask_again_who_sent_it(client);
     limit_requests(local, client, exchange).await?;
     limit_concurrency(client, exchange)
@@ -137,8 +142,7 @@ fn limit_concurrency(client: &Client, exchange: &mut Exchange) -> Result<(), Pro
             let zone = &zones[limits.list[place].zone].zone.name;
             let dry = if limits.dry_run { ", dry run," } else { "" };
             let what = format!("limiting connections{dry} by zone `{zone}`");
-            exchange.outcome.limit_conn =
-                Some(if limits.dry_run { "REJECTED_DRY_RUN" } else { "REJECTED" });
+            exchange.outcome.limit_conn = Some(if limits.dry_run { "REJECTED_DRY_RUN" } else { "REJECTED" });
             if !limits.dry_run {
                 return Err(ProxyError::Limited { status: limits.status, what });
             }
@@ -174,7 +178,11 @@ fn now() -> u64 {
 ///
 /// # Errors
 /// Why it may not, or why that cannot be said.
-pub async fn check(local: &Rc<Local>, client: &mut Client, exchange: &mut Exchange) -> Result<(), ProxyError> {
+pub async fn check(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<(), ProxyError> {
     let access = &exchange.location().access;
     if access.is_open() {
         return Ok(());
@@ -183,15 +191,20 @@ pub async fn check(local: &Rc<Local>, client: &mut Client, exchange: &mut Exchan
     let mut refused = None;
     for guard in [Guard::Addresses, Guard::Password, Guard::Subrequest] {
         let answer = match guard {
-            Guard::Addresses => access.addresses.decide(exchange.client_ip(client)).map(|verdict| match verdict {
-                Verdict::Allow => Ok(()),
-                Verdict::Deny => Err(ProxyError::Forbidden("the client's address is denied by `access`")),
-            }),
+            Guard::Addresses => {
+                access.addresses.decide(exchange.client_ip(client)).map(|verdict| match verdict {
+                    Verdict::Allow => Ok(()),
+                    Verdict::Deny => Err(ProxyError::Forbidden("the client's address is denied by `access`")),
+                })
+            }
             Guard::Password => match &access.basic {
                 Some(basic) => password(local, client, exchange, basic).await,
                 None => None,
             },
-            Guard::Subrequest => None,
+            Guard::Subrequest => match &access.auth_request {
+                Some(path) => Some(subrequest::ask(local, client, exchange, &access, path).await),
+                None => None,
+            },
         };
         match answer {
             None => {}

@@ -38,7 +38,9 @@ pub fn is_right(password: &[u8], stored: &[u8]) -> bool {
         return false;
     }
     match stored {
-        _ if stored.starts_with("$apr1$") => apr1(password, stored).as_bytes().ct_eq(stored.as_bytes()).into(),
+        _ if stored.starts_with("$apr1$") => {
+            apr1(password, stored).as_bytes().ct_eq(stored.as_bytes()).into()
+        }
         _ if stored.starts_with("$y$") => Yescrypt::default().verify_password(password, stored).is_ok(),
         _ => pwhash::unix::verify(password, stored),
     }
@@ -133,9 +135,33 @@ mod tests {
     #[test]
     fn what_is_no_form_of_a_password_is_nobodys() {
         for stored in [
-            "", "$1$", "$apr1$", "$", "$$", "*", "!", "x", "password", "{SHA}", "{SSHA}", "{SHA}Zm9vCg==",
-            "{SSHA}Zm9vCg==", "{SHA}_____Mm5Pz8GgiULbPgzG37mj9g=", "{MD5}x", "$2y$", "$2y$99$", "$y$", "$6$rounds=",
-            "$apr1$ü", "ü", "üü", "*0", "*1", "$7$", "_", "_J9..",
+            "",
+            "$1$",
+            "$apr1$",
+            "$",
+            "$$",
+            "*",
+            "!",
+            "x",
+            "password",
+            "{SHA}",
+            "{SSHA}",
+            "{SHA}Zm9vCg==",
+            "{SSHA}Zm9vCg==",
+            "{SHA}_____Mm5Pz8GgiULbPgzG37mj9g=",
+            "{MD5}x",
+            "$2y$",
+            "$2y$99$",
+            "$y$",
+            "$6$rounds=",
+            "$apr1$ü",
+            "ü",
+            "üü",
+            "*0",
+            "*1",
+            "$7$",
+            "_",
+            "_J9..",
         ] {
             for password in ["password", "", "x"] {
                 assert!(!is_right(password.as_bytes(), stored.as_bytes()), "{stored} {password}");

@@ -145,7 +145,10 @@ mod tests {
     fn forwarded_is_read_member_by_member() {
         for (field, expected) in [
             (&["for=192.0.2.60;proto=http;by=203.0.113.43"][..], &["192.0.2.60"][..]),
-            (&["for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\""], &["[2001:db8:cafe::17]:4711", "192.0.2.43"]),
+            (
+                &["for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\""],
+                &["[2001:db8:cafe::17]:4711", "192.0.2.43"],
+            ),
             (&["for=a", "host=\"x, for=b\"; FOR = c"], &["c", "a"]),
             (&["host=\"\\\", for=b\", proto=http"], &["", ""]),
             (&["for=unknown, for=_hidden"], &["_hidden", "unknown"]),

@@ -306,7 +306,9 @@ impl Values<'_> {
             Variable::RemoteUser => out.extend_from_slice(&user(&head.fields)),
             Variable::Request => out.extend_from_slice(head.line()),
             Variable::RequestMethod => {
-                let method = self.request.map_or(head.method(), |request| self.course.method(request));
+                // As in nginx a subrequest speaks of the request that it was made for.
+                let request = self.request.filter(|_| !self.course.is_subrequest);
+                let method = request.map_or(head.method(), |request| self.course.method(request));
                 out.extend_from_slice(method);
             }
             Variable::RequestUri => out.extend_from_slice(head.target()),

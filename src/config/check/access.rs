@@ -272,14 +272,20 @@ fn rule(line: &str) -> Result<(Who, Verdict), (String, String)> {
         }
     };
     let Some(who) = who else {
-        return Err((format!("`{verb}` whom?"), format!("write `\"{verb} 10.0.0.0/8\"` or `\"{verb} all\"`")));
+        return Err((
+            format!("`{verb}` whom?"),
+            format!("write `\"{verb} 10.0.0.0/8\"` or `\"{verb} all\"`"),
+        ));
     };
     if let Some(second) = words.next() {
         let help = format!("write two rules: `\"{verb} {who}\", \"{verb} {second}\"`");
         return Err(("a rule is about one address or range".to_owned(), help));
     }
     if text != line {
-        return Err(("there is no `;` at the end of a value".to_owned(), format!("write `\"{verb} {who}\"`")));
+        return Err((
+            "there is no `;` at the end of a value".to_owned(),
+            format!("write `\"{verb} {who}\"`"),
+        ));
     }
     let who = match who {
         "all" => Who::All,
@@ -291,10 +297,14 @@ fn rule(line: &str) -> Result<(Who, Verdict), (String, String)> {
 
 fn bad_who(verb: &str, who: &str) -> (String, String) {
     let help = match who {
-        _ if who.starts_with("unix") => format!("write `\"{verb} unix:\"`, for all clients on Unix-domain sockets"),
+        _ if who.starts_with("unix") => {
+            format!("write `\"{verb} unix:\"`, for all clients on Unix-domain sockets")
+        }
         "*" | "any" | "everyone" | "0/0" => format!("write `\"{verb} all\"`"),
         "localhost" => format!("write `\"{verb} 127.0.0.1\", \"{verb} ::1\"`"),
-        _ => format!("write `\"{verb} 10.0.0.1\"`, `\"{verb} 10.0.0.0/8\"`, `\"{verb} fd00::/8\"` or `\"{verb} all\"`"),
+        _ => format!(
+            "write `\"{verb} 10.0.0.1\"`, `\"{verb} 10.0.0.0/8\"`, `\"{verb} fd00::/8\"` or `\"{verb} all\"`"
+        ),
     };
     (format!("`{who}` is neither an address nor a range of addresses"), help)
 }
@@ -318,8 +328,17 @@ mod tests {
             assert_eq!(rule(line), Ok(expected), "{line}");
         }
         for line in [
-            "", "allow", "10.0.0.0/8", "permit all", "allow 10.0.0.0/33", "allow 10.0.0.0/255.0.0.0",
-            "deny all;", "deny example.com", "allow 10.0.0.1 10.0.0.2", "allow unix:/run/x", "Deny all",
+            "",
+            "allow",
+            "10.0.0.0/8",
+            "permit all",
+            "allow 10.0.0.0/33",
+            "allow 10.0.0.0/255.0.0.0",
+            "deny all;",
+            "deny example.com",
+            "allow 10.0.0.1 10.0.0.2",
+            "allow unix:/run/x",
+            "Deny all",
         ] {
             assert!(rule(line).is_err(), "{line}");
         }

@@ -100,7 +100,8 @@ impl Check<'_> {
             let help = "write `key = \"$binary_remote_addr\"` for a limit for each client";
             self.missing(zone.span(), format!("a `{table}` needs a `key`"), help);
         }
-        if let Some(text) = key.given().filter(|key| Template::parse(&format!("${}", key.get_ref())).is_ok()) {
+        if let Some(text) = key.given().filter(|key| Template::parse(&format!("${}", key.get_ref())).is_ok())
+        {
             let message = "a key without a `$` is the same for all requests";
             let help = format!("write `key = \"${}\"`", text.get_ref());
             self.mistakes.push(Mistake::new(text.span(), message).help(help));
@@ -206,7 +207,9 @@ fn no_zone<T>(entry: &Spanned<T>, name: &str, known: &[&str], table: &str, more:
         None => format!("there is no zone `{name}`"),
     };
     let more = more.replace(", ", "\n");
-    let help = format!("write it before the first `[[server]]`:\n[{table}.{name}]\nkey = \"$binary_remote_addr\"{more}");
+    let help = format!(
+        "write it before the first `[[server]]`:\n[{table}.{name}]\nkey = \"$binary_remote_addr\"{more}"
+    );
     Mistake::new(entry.span(), message).help(help).kind(MistakeKind::Doubtful)
 }
 
@@ -244,12 +247,15 @@ fn limit_req_line(text: &str) -> Result<(String, LimitReq), (String, String)> {
     }
     let mut parts = Parts::default();
     for word in words {
-        let number = word.split_once('=').and_then(|(_, number)| number.parse::<u64>().ok()).filter(|n| *n > 0);
+        let number =
+            word.split_once('=').and_then(|(_, number)| number.parse::<u64>().ok()).filter(|n| *n > 0);
         match (word.split('=').next().unwrap_or_default(), number) {
             ("nodelay", _) if word == "nodelay" => parts.nodelay = true,
             ("burst", Some(count)) => parts.burst = count,
             ("delay", Some(count)) => parts.delay = Some(count),
-            ("burst" | "delay", None) => return Err((format!("`{word}` needs a number from 1 up"), example())),
+            ("burst" | "delay", None) => {
+                return Err((format!("`{word}` needs a number from 1 up"), example()));
+            }
             _ => return Err((format!("`{word}` is not known behind the zone of a `limit_req`"), example())),
         }
     }
@@ -283,7 +289,8 @@ mod tests {
         {
             assert_eq!(rate(text), Ok(expected), "{text}");
         }
-        for text in ["", "10", "r/s", "0r/s", "-1r/s", "1.5r/s", "10r/h", "10 r/s", "10r/s;", "9999999999r/s"] {
+        for text in ["", "10", "r/s", "0r/s", "-1r/s", "1.5r/s", "10r/h", "10 r/s", "10r/s;", "9999999999r/s"]
+        {
             assert!(rate(text).is_err(), "{text}");
         }
     }
@@ -301,7 +308,14 @@ mod tests {
             assert_eq!(limit_req_line(text), Ok(("one".to_owned(), limit)), "{text}");
         }
         for text in [
-            "", "burst=5", "one burst", "one burst=0", "one burst=x", "one delay=0", "one nodelay=1", "one 5",
+            "",
+            "burst=5",
+            "one burst",
+            "one burst=0",
+            "one burst=x",
+            "one delay=0",
+            "one nodelay=1",
+            "one 5",
             "one nodelay delay=2",
         ] {
             assert!(limit_req_line(text).is_err(), "{text}");

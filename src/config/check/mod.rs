@@ -90,7 +90,15 @@ impl<'a> Check<'a> {
         let mut names = Names::default();
         let formats = Formats::of(&file.log_format, &mut names, mistakes);
         let upstreams = Upstreams::of(&file.upstream, mistakes);
-        Self { mistakes, formats, access_logs: Vec::new(), upstreams, zones: Zones::default(), names, gotos: Vec::new() }
+        Self {
+            mistakes,
+            formats,
+            access_logs: Vec::new(),
+            upstreams,
+            zones: Zones::default(),
+            names,
+            gotos: Vec::new(),
+        }
     }
 
     fn config(mut self, file: &Top) -> Config {
