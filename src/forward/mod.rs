@@ -61,7 +61,8 @@ impl Answered {
         let Self { head, upstream, lease, request, started } = self;
         note(exchange, |upstream| upstream.response = Some(started.elapsed()));
         let is_read = match head.body_length(false) {
-            Ok(BodyLength::Length(length)) => length == upstream.ahead.len() as u64,
+            // R7: what comes behind a 101 that nobody asked for is no HTTP.
+            Ok(BodyLength::Length(length)) => head.status != 101 && length == upstream.ahead.len() as u64,
             Ok(BodyLength::Chunked | BodyLength::UntilClose) | Err(_) => false,
         };
         if is_read

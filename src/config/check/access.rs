@@ -153,16 +153,20 @@ impl Check<'_> {
         self.template(value).map(|template| Spanned::new(value.span(), template))
     }
 
+    /// Empty if it is wrong: the next mistake is not that it is missing.
     fn user_file(&mut self, written: &Value<String>) -> Option<Template> {
-        let value = written.given()?;
+        if written.is_absent() {
+            return None;
+        }
+        let Some(value) = written.given() else { return Some(Template::default()) };
         let text = value.get_ref();
         if !text.starts_with(['/', '$']) || text.ends_with([';', '/']) || text.contains('\0') {
             let message = format!("`{text}` is not the whole path of a file");
             let help = "write `auth_basic_user_file = \"/etc/hopgate/htpasswd\"`";
             self.mistakes.push(Mistake::new(value.span(), message).help(help));
-            return None;
+            return Some(Template::default());
         }
-        self.template(value)
+        Some(self.template(value).unwrap_or_default())
     }
 
     /// `Some(None)`: none, whatever is written further out.
