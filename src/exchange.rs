@@ -287,8 +287,12 @@ impl Exchange {
     /// Who sent the request by the rules of its location, if those of the server do not say so (nginx has
     /// `real_ip_header` in locations).
     pub(crate) fn ask_again_who_sent_it(&mut self, client: &Client) {
-        if let (false, Some(head)) = (self.origin.is_named, self.subject.head()) {
-            self.origin = Origin::of(client.info.address, head, &self.location().access.real_ip);
+        let rules = &self.location().access.real_ip;
+        if self.origin.is_named || Arc::ptr_eq(rules, &self.server().real_ip) {
+            return;
+        }
+        if let Some(head) = self.subject.head() {
+            self.origin = Origin::of(client.info.address, head, rules);
         }
     }
 

@@ -71,8 +71,8 @@ impl Reply {
                 reply.fields.push(("Sec-WebSocket-Version", websocket::VERSION.to_string().into_bytes()));
                 reply.fields.push(("Upgrade", b"websocket".to_vec()));
             }
-            ProxyError::Unauthorized { challenges, .. } => {
-                reply.fields.extend(challenges.iter().map(|value| ("WWW-Authenticate", value.clone())));
+            ProxyError::Unauthorized(asked) => {
+                reply.fields.extend(asked.challenges.iter().map(|v| ("WWW-Authenticate", v.clone())));
             }
             ProxyError::Intercepted(answer) => {
                 reply.fields.extend(answer.www_authenticate.iter().map(|v| ("WWW-Authenticate", v.clone())));

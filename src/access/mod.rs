@@ -1,11 +1,11 @@
 //! What a request has to pass before its location deals with it: `limit`, then `check`.
 
-pub mod basic;
 pub mod limit_conn;
 pub mod limit_req;
 pub mod password;
 pub mod rules;
 mod subrequest;
+pub mod user_file;
 
 use std::future::poll_fn;
 use std::num::NonZeroUsize;
@@ -22,16 +22,17 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Watch};
 use crate::config::{AuthBasic, Zones};
-use crate::error::ProxyError;
+use crate::error::{ProxyError, Unauthorized};
 use crate::exchange::Exchange;
+use crate::headers::credentials::Credentials;
 use crate::routing::values::verbatim;
 use crate::routing::variables::Template;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
-use basic::{Credentials, UserFiles};
 use limit_conn::ConnCounts;
 use limit_req::{Decision, ReqStates};
 use rules::Verdict;
+use user_file::UserFiles;
 
 /// What the requests of the process are counted in.
 #[derive(Debug, Default)]
@@ -55,14 +56,14 @@ impl Counters {
 #[derive(Debug)]
 pub struct Passwords {
     files: UserFiles,
-    /// A hash that is costly to compute has a processor for itself; others wait for their turn.
+    /// Hashes that are costly to compute take no more than half of the processors; others wait for their turn.
     turns: Arc<Semaphore>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
         let processors = available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { files: UserFiles::default(), turns: Arc::new(Semaphore::new(processors)) }
+        Self { files: UserFiles::default(), turns: Arc::new(Semaphore::new(processors.div_ceil(2))) }
     }
 }
 
@@ -115,7 +116,7 @@ async fn limit_requests(
         }
         Decision::Reject(place, excess) => {
             let what = format!("limiting {}", told(place, excess));
-            ("REJECTED", Err(ProxyError::Limited { status: limits.status, what }))
+            ("REJECTED", Err(ProxyError::Limited(limits.status, what.into())))
         }
     };
     exchange.outcome.limit_req = Some(status);
@@ -144,7 +145,7 @@ fn limit_concurrency(client: &Client, exchange: &mut Exchange) -> Result<(), Pro
             let what = format!("limiting connections{dry} by zone `{zone}`");
             exchange.outcome.limit_conn = Some(if limits.dry_run { "REJECTED_DRY_RUN" } else { "REJECTED" });
             if !limits.dry_run {
-                return Err(ProxyError::Limited { status: limits.status, what });
+                return Err(ProxyError::Limited(limits.status, what.into()));
             }
             tracing::warn!("{what}");
         }
@@ -228,14 +229,11 @@ enum Guard {
 /// As long as a password would help, the client is asked for one.
 fn louder(before: Option<ProxyError>, now: ProxyError) -> ProxyError {
     match (before, now) {
-        (
-            Some(ProxyError::Unauthorized { why, mut challenges }),
-            ProxyError::Unauthorized { challenges: more, .. },
-        ) => {
-            challenges.extend(more);
-            ProxyError::Unauthorized { why, challenges }
+        (Some(ProxyError::Unauthorized(mut asked)), ProxyError::Unauthorized(more)) => {
+            asked.challenges.extend(more.challenges);
+            ProxyError::Unauthorized(asked)
         }
-        (Some(before @ ProxyError::Unauthorized { .. }), _) => before,
+        (Some(before @ ProxyError::Unauthorized(_)), _) => before,
         (_, now) => now,
     }
 }
@@ -272,7 +270,7 @@ async fn known(
     credentials: Credentials,
 ) -> Result<Result<(), &'static str>, ProxyError> {
     let path = PathBuf::from(std::ffi::OsString::from_vec(file));
-    let unreadable = |error| ProxyError::UserFile(path.clone(), error);
+    let unreadable = |error| ProxyError::UserFile(Box::new((path.clone(), error)));
     let bytes = match local.shared.passwords.files.unchanged(&path).map_err(unreadable)? {
         Some(bytes) => bytes,
         None => {
@@ -281,7 +279,7 @@ async fn known(
             blocking(local, client, read).await?.map_err(unreadable)?
         }
     };
-    let Some(stored) = basic::stored(&bytes, &credentials.user) else {
+    let Some(stored) = user_file::stored(&bytes, &credentials.user) else {
         return Ok(Err("no such user is in the file of `auth_basic_user_file`"));
     };
     let is_right = if password::is_costly(stored) {
@@ -298,7 +296,7 @@ fn unauthorized(why: &'static str, realm: &[u8]) -> ProxyError {
     let is_safe = |byte: &u8| !byte.is_ascii_control() && !matches!(byte, b'"' | b'\\');
     let realm: Vec<u8> = realm.iter().copied().filter(is_safe).collect();
     let challenge = [&b"Basic realm=\""[..], &realm, b"\""].concat();
-    ProxyError::Unauthorized { why, challenges: vec![challenge] }
+    ProxyError::Unauthorized(Box::new(Unauthorized { why, challenges: vec![challenge] }))
 }
 
 /// Does something that takes long where it holds nobody up. If the client goes away meanwhile, it is done all

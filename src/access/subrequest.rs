@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::limit;
 use crate::client::Client;
 use crate::config::{AccessRules, Content};
-use crate::error::ProxyError;
+use crate::error::{ProxyError, Unauthorized};
 use crate::exchange::{ErrorWay, Exchange, Way};
 use crate::forward;
 use crate::reply::Reply;
@@ -47,10 +47,10 @@ pub(super) async fn ask(
     }
     match status {
         200..=299 => Ok(()),
-        401 => Err(ProxyError::Unauthorized {
-            why: "the subrequest of `auth_request` was answered 401",
-            challenges,
-        }),
+        401 => {
+            let why = "the subrequest of `auth_request` was answered 401";
+            Err(ProxyError::Unauthorized(Box::new(Unauthorized { why, challenges })))
+        }
         403 => Err(ProxyError::Forbidden("the subrequest of `auth_request` was answered 403")),
         other => Err(ProxyError::AuthRequest(other)),
     }

@@ -12,7 +12,8 @@ use crate::routing::variables::Template;
 /// What a request has to pass before a location deals with it.
 #[derive(Clone, Debug, Default)]
 pub struct AccessRules {
-    /// Whose word is taken for who the client is, if the server's rules have not found that out.
+    /// Whose word is taken for who the client is, if the server's rules have not found that out; those of the
+    /// server itself, if the location has none of its own.
     pub real_ip: Arc<RealIp>,
     /// Which addresses may come. nginx: `allow`, `deny`.
     pub addresses: Arc<Rules>,
@@ -113,7 +114,7 @@ pub struct ConnZone {
 }
 
 /// Whose word is taken for who the client is, and where it stands. nginx: the `realip` module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RealIp {
     /// Peers whose forwarded fields are believed. nginx: `set_real_ip_from`.
     pub trusted: Vec<IpNet>,
@@ -127,7 +128,7 @@ pub struct RealIp {
 }
 
 /// The field with the client's address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RealIpHeader {
     /// `X-Forwarded-For`: all its lines are one list.
     #[default]

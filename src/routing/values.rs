@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::client::ClientInfo;
 use crate::clock;
 use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, UpstreamAddress};
+use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
@@ -303,7 +304,9 @@ impl Values<'_> {
                 _ => out.extend_from_slice(self.server.name.as_bytes()),
             },
             Variable::Http(name) => joined(out, Some(&head.fields), name),
-            Variable::RemoteUser => out.extend_from_slice(&user(&head.fields)),
+            Variable::RemoteUser => {
+                out.extend(Credentials::of(&head.fields).map(|known| known.user).unwrap_or_default());
+            }
             Variable::Request => out.extend_from_slice(head.line()),
             Variable::RequestMethod => {
                 // As in nginx a subrequest speaks of the request that it was made for.
@@ -437,19 +440,6 @@ fn cookie<'a>(fields: &'a Fields, name: &'a str) -> &'a [u8] {
             key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
         })
         .unwrap_or_default()
-}
-
-/// The name in `Authorization: Basic`, RFC 7617 §2.
-fn user(fields: &Fields) -> Vec<u8> {
-    use base64::Engine as _;
-    let decoded = fields.named("authorization").next().and_then(|value| {
-        let (scheme, credentials) = split_once(value, b' ')?;
-        let is_basic = scheme.eq_ignore_ascii_case(b"basic");
-        is_basic
-            .then(|| base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii()).ok())
-            .flatten()
-    });
-    decoded.and_then(|decoded| split_once(&decoded, b':').map(|(user, _)| user.to_vec())).unwrap_or_default()
 }
 
 fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {

@@ -106,6 +106,12 @@ impl Check<'_> {
         let paths = Locations::new(&(0..locations.len()).map(candidate).collect::<Vec<_>>());
         let named = named(&locations);
         locations.push(self.outer_location(&settings));
+        let real_ip = Arc::new(settings.access.real_ip());
+        for access in locations.iter_mut().map(|location| &mut location.access) {
+            if access.real_ip == real_ip {
+                access.real_ip = Arc::clone(&real_ip);
+            }
+        }
         Server {
             name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
             paths,
@@ -113,7 +119,7 @@ impl Check<'_> {
             locations,
             script,
             limits: own.limits(),
-            real_ip: Arc::new(settings.access.real_ip()),
+            real_ip,
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
         }
     }

@@ -1,4 +1,4 @@
-//! `auth_basic`: who a client says it is (RFC 7617), and what the file of users knows of it.
+//! `auth_basic_user_file`: what a file of users knows of them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -7,56 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
-use crate::headers::fields::Fields;
-
-/// A name and a password, as `Authorization: Basic` carries them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The name; not empty, without `:`.
-    pub user: Vec<u8>,
-    /// The password.
-    pub password: Vec<u8>,
-}
-
-/// As lenient as nginx about the end of a text in base64.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
-impl Credentials {
-    /// Reads the first `Authorization` field; `None` if it has no name and password.
-    pub fn of(fields: &Fields) -> Option<Self> {
-        Self::parse(fields.named("authorization").next()?)
-    }
-
-    fn parse(value: &[u8]) -> Option<Self> {
-        let (scheme, rest) = value.split_at_checked("basic ".len())?;
-        if !scheme.eq_ignore_ascii_case(b"basic ") {
-            return None;
-        }
-        let encoded = rest.trim_ascii_start().split(|byte| *byte == b'=').next()?;
-        let decoded = BASE64.decode(encoded).ok()?;
-        let colon = memchr::memchr(b':', &decoded).filter(|at| *at > 0)?;
-        Some(Self { user: decoded[..colon].to_vec(), password: decoded[colon + 1..].to_vec() })
-    }
-}
-
-/// A password is for nobody's log.
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &String::from_utf8_lossy(&self.user))
-            .finish_non_exhaustive()
-    }
-}
 
 /// What a file of users has stored for one of them: the first line of that name counts. A line is
 /// `NAME:PASSWORD[:anything]`; one that begins with `#` is a comment.
@@ -70,7 +20,14 @@ pub fn stored<'a>(file: &'a [u8], user: &[u8]) -> Option<&'a [u8]> {
 /// The files of users that were read, each for as long as it does not change.
 #[derive(Debug, Default)]
 pub struct UserFiles {
-    known: Mutex<HashMap<PathBuf, (Stamp, Arc<[u8]>)>>,
+    known: Mutex<HashMap<PathBuf, Known>>,
+}
+
+/// What is in a file, and the stamp that it had when it was read.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    bytes: Arc<[u8]>,
 }
 
 /// The most files that are kept. Their names may depend on the request, so there is no telling how many.
@@ -98,7 +55,7 @@ impl UserFiles {
     pub fn unchanged(&self, path: &Path) -> io::Result<Option<Arc<[u8]>>> {
         let now = Stamp::of(&fs::metadata(path)?);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(known.get(path).filter(|(stamp, _)| *stamp == now).map(|(_, bytes)| Arc::clone(bytes)))
+        Ok(known.get(path).filter(|known| known.stamp == now).map(|known| Arc::clone(&known.bytes)))
     }
 
     /// Reads a file. Blocks.
@@ -120,7 +77,7 @@ impl UserFiles {
         }
         // What has just been written may be written again without a difference in its stamp.
         if stamp.is_settled() {
-            known.insert(path.to_owned(), (stamp, Arc::clone(&bytes)));
+            known.insert(path.to_owned(), Known { stamp, bytes: Arc::clone(&bytes) });
         }
         Ok(bytes)
     }
@@ -146,41 +103,6 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parsed(value: &str) -> Option<(String, String)> {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Credentials::parse(value.as_bytes()).map(|c| (text(c.user), text(c.password)))
-    }
-
-    #[test]
-    fn credentials_are_read_as_leniently_as_nginx_reads_them() {
-        let user = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
-        for (value, expected) in [
-            ("Basic dXNlcjpzZWNyZXQ=", user("user", "secret")),
-            ("BASIC   dXNlcjpzZWNyZXQ", user("user", "secret")),
-            ("basic dXNlcjpzZWNyZXQ==", user("user", "secret")),
-            ("Basic dXNlcjpzZWNyZXQ=junk", user("user", "secret")),
-            ("Basic dXNlcjo=", user("user", "")),
-            ("Basic dTphOmI=", user("u", "a:b")),
-            // Without a name, without a colon, no base64, another scheme, nothing.
-            ("Basic OnNlY3JldA==", None),
-            ("Basic dXNlcg==", None),
-            ("Basic dXNl!cjpz", None),
-            ("Basic d", None),
-            ("Basic ", None),
-            ("Basic", None),
-            ("Bearer dXNlcjpzZWNyZXQ=", None),
-            ("", None),
-        ] {
-            assert_eq!(parsed(value), expected, "{value}");
-        }
-    }
-
-    #[test]
-    fn a_password_is_not_shown() {
-        let shown = format!("{:?}", Credentials::parse(b"Basic dXNlcjpzZWNyZXQ="));
-        assert!(shown.contains("user") && !shown.contains("secret"), "{shown}");
-    }
 
     #[test]
     fn the_first_line_of_a_user_counts() {
