@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
@@ -35,6 +36,18 @@ pub enum ProxyError {
     BodyTimeout,
     /// A WebSocket handshake that is not one.
     Handshake(HandshakeError),
+    /// The client may not come; says by which rule.
+    Forbidden(&'static str),
+    /// The client has to say who it is first (RFC 9110 §15.5.2).
+    Unauthorized(Box<Unauthorized>),
+    /// The file of `auth_basic_user_file` cannot be read.
+    UserFile(Box<(PathBuf, io::Error)>),
+    /// The subrequest of `auth_request` was answered by neither yes nor no, but by this status.
+    AuthRequest(u16),
+    /// A limit of `limit_req` or `limit_conn` is reached: the status for it, and which one by how much.
+    Limited(u16, Box<str>),
+    /// Something of ours broke.
+    Broken(&'static str),
     /// A WebSocket handshake in a location with `websocket = false`.
     WebSocketRefused,
     /// Too many connections; names the setting.
@@ -82,6 +95,15 @@ pub enum ProxyError {
     BodyIsGone,
 }
 
+/// Why a client is asked who it is, and how.
+#[derive(Debug)]
+pub struct Unauthorized {
+    /// What is wrong with what it has said.
+    pub why: &'static str,
+    /// The values of `WWW-Authenticate`.
+    pub challenges: Vec<Vec<u8>>,
+}
+
 /// An answer of an upstream that is not passed on.
 #[derive(Debug)]
 pub struct Intercepted {
@@ -121,7 +143,12 @@ impl ProxyError {
             Self::BodyTooLarge => 413,
             Self::Handshake(HandshakeError::Version) => 426,
             Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
-            Self::WebSocketRefused => 403,
+            Self::WebSocketRefused | Self::Forbidden(_) => 403,
+            Self::Unauthorized(_) => 401,
+            // nginx, too, tells a file that is not there from one that cannot be read.
+            Self::UserFile(file) if file.1.kind() == io::ErrorKind::NotFound => 403,
+            Self::UserFile(_) | Self::AuthRequest(_) | Self::Broken(_) => 500,
+            Self::Limited(status, _) => *status,
             Self::TooManyConnections(_) | Self::Stopping => 503,
             Self::ClientGone(_) | Self::ClientTimeout => 499,
             Self::NoLiveServer
@@ -141,6 +168,8 @@ impl ProxyError {
         match self.status() {
             // An operator's `return 502` is no fault of an upstream's.
             _ if matches!(self, Self::Returned(_)) => Fault::Client,
+            _ if matches!(self, Self::AuthRequest(_)) => Fault::Upstream,
+            _ if matches!(self, Self::UserFile(_) | Self::Limited(..) | Self::Broken(_)) => Fault::Limit,
             502 | 504 => Fault::Upstream,
             503 => Fault::Limit,
             // Nothing is wrong with the request.
@@ -171,6 +200,12 @@ impl ProxyError {
             | Self::Expectation
             | Self::NoLocation
             | Self::WebSocketRefused
+            | Self::Forbidden(_)
+            | Self::Unauthorized(_)
+            | Self::UserFile(_)
+            | Self::AuthRequest(_)
+            | Self::Limited(..)
+            | Self::Broken(_)
             | Self::Returned(_)
             | Self::Intercepted(_)
             | Self::Internal
@@ -217,6 +252,15 @@ impl fmt::Display for ProxyError {
             Self::BodyTimeout => "the request body stalled for longer than `client_body_timeout`",
             Self::Handshake(error) => return error.fmt(f),
             Self::WebSocketRefused => "the location has `websocket = false`",
+            Self::Forbidden(why) | Self::Broken(why) => why,
+            Self::Unauthorized(asked) => asked.why,
+            Self::UserFile(file) => {
+                return write!(f, "`auth_basic_user_file`: {} cannot be read", file.0.display());
+            }
+            Self::AuthRequest(status) => {
+                return write!(f, "the subrequest of `auth_request` was answered {status}, neither 2xx nor 401 or 403");
+            }
+            Self::Limited(_, what) => what,
             Self::TooManyConnections(setting) => return write!(f, "`{setting}` is reached"),
             Self::ClientGone(_) => "the client went away",
             Self::ClientTimeout => "the client took nothing for longer than `send_timeout`",
@@ -255,6 +299,7 @@ impl Error for ProxyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) => Some(error),
+            Self::UserFile(file) => Some(&file.1),
             Self::Body(error) | Self::UpstreamBody(error) => Some(error),
             _ => None,
         }

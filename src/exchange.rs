@@ -1,9 +1,12 @@
 //! One request on its way: what is known of it, for those who deal with it and for the log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::access::Counters;
+use crate::access::limit_conn::Counted;
 use crate::client::Client;
 use crate::config::{AccessLog, Location, PageStatus, Server, To};
 use crate::error::{Fault, ProxyError};
@@ -13,7 +16,7 @@ use crate::request::{Origin, Request};
 use crate::routing::aim::Aim;
 use crate::routing::course::Course;
 use crate::routing::route::{Routed, Router, Verdict};
-use crate::routing::script::is_redirect;
+use crate::routing::script::{Assigned, is_redirect};
 use crate::routing::values::{Outcome, Values, verbatim};
 use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
@@ -42,6 +45,20 @@ pub struct Exchange {
     pub has_lost_body: bool,
     /// What became of it so far.
     pub outcome: Outcome,
+    /// Where it is counted until it has ended.
+    counted: Vec<Counted>,
+}
+
+/// What is put aside of an exchange while a subrequest goes its way.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    location: usize,
+    course: Course,
+    page_status: Option<u16>,
+    is_error_page: bool,
+    has_read_body: bool,
+    has_lost_body: bool,
+    outcome: Outcome,
 }
 
 /// What an exchange is about: as much as could be read.
@@ -100,8 +117,8 @@ impl Exchange {
     ) -> Self {
         let rules = &state.config.servers[server];
         let origin = match subject.head() {
-            Some(head) => Origin::of(client.info.ip(), head, rules),
-            None => Origin::unknown(client.info.ip()),
+            Some(head) => Origin::of(client.info.address, head, &rules.real_ip),
+            None => Origin::unknown(client.info.address),
         };
         let location = rules.outer();
         let mut outcome = Outcome::default();
@@ -121,6 +138,7 @@ impl Exchange {
             has_read_body,
             has_lost_body: false,
             outcome,
+            counted: Vec::new(),
         }
     }
 
@@ -230,7 +248,7 @@ impl Exchange {
         };
         match to.first() {
             Some(b'/') => {
-                self.course.is_get = !self.is_head();
+                self.course.is_get = !self.is_head() || self.course.is_subrequest;
                 Some(ErrorWay::On(Way::Path(to)))
             }
             Some(b'@') => Some(ErrorWay::On(Way::Named(String::from_utf8_lossy(&to).into_owned()))),
@@ -266,6 +284,80 @@ impl Exchange {
             return Ok(BodyLength::Length(0));
         }
         if self.has_lost_body { Err(ProxyError::BodyIsGone) } else { Ok(self.request().body) }
+    }
+
+    /// What requests are counted in.
+    pub fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// Keeps the request counted for as long as it lives.
+    pub fn hold(&mut self, counted: Vec<Counted>) {
+        self.counted.extend(counted);
+    }
+
+    /// Where it is counted, for the tunnel that it becomes.
+    pub fn take_counted(&mut self) -> Vec<Counted> {
+        std::mem::take(&mut self.counted)
+    }
+
+    /// Who sent the request by the rules of its location, if those of the server do not say so (nginx has
+    /// `real_ip_header` in locations).
+    pub(crate) fn ask_again_who_sent_it(&mut self, client: &Client) {
+        let rules = &self.location().access.real_ip;
+        if self.origin.is_named || Arc::ptr_eq(rules, &self.server().real_ip) {
+            return;
+        }
+        if let Some(head) = self.subject.head() {
+            self.origin = Origin::of(client.info.address, head, rules);
+        }
+    }
+
+    /// The address that is held against `access`: the client's, in the form in which it came if it is the
+    /// peer's own.
+    pub(crate) fn client_ip(&self, client: &Client) -> Option<IpAddr> {
+        if self.origin.is_named { self.origin.client } else { client.info.ip() }
+    }
+
+    /// Makes a subrequest of the exchange: a way of its own with an outcome of its own, for the same client and
+    /// with the same head, until [`Exchange::end_subrequest`].
+    pub(crate) fn begin_subrequest(&mut self) -> Parked {
+        let course = self.course.split();
+        let Outcome { limit_req, limit_conn, .. } = self.outcome;
+        let outcome = Outcome { limit_req, limit_conn, ..Outcome::default() };
+        Parked {
+            location: self.location,
+            course: std::mem::replace(&mut self.course, course),
+            page_status: self.page_status.take(),
+            is_error_page: std::mem::take(&mut self.is_error_page),
+            has_read_body: self.has_read_body,
+            has_lost_body: self.has_lost_body,
+            outcome: std::mem::replace(&mut self.outcome, outcome),
+        }
+    }
+
+    /// Goes on where [`Exchange::begin_subrequest`] has left off. What the subrequest was counted in stays so.
+    pub(crate) fn end_subrequest(&mut self, parked: Parked) {
+        parked.course.join(&self.course);
+        let Outcome { limit_req, limit_conn, .. } = self.outcome;
+        self.location = parked.location;
+        self.course = parked.course;
+        self.page_status = parked.page_status;
+        self.is_error_page = parked.is_error_page;
+        self.has_read_body = parked.has_read_body;
+        self.has_lost_body = parked.has_lost_body;
+        self.outcome = Outcome { limit_req, limit_conn, ..parked.outcome };
+    }
+
+    /// Gives a variable a value, from now on.
+    pub(crate) fn assign(&mut self, variable: Assigned, value: Vec<u8>) {
+        match variable {
+            Assigned::User(slot) => self.course.slots.set(slot, value),
+            Assigned::Args => {
+                let path = self.course.path(self.request()).to_vec();
+                self.course.rewrite(path, value);
+            }
+        }
     }
 
     /// When its first byte arrived.

@@ -1,5 +1,6 @@
 //! hopgate: a WebSocket-aware reverse proxy. The modules in the order in which a request meets them.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod server;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use crate::access;
 use crate::client::Client;
 use crate::config::Content;
 use crate::error::ProxyError;
@@ -71,7 +72,7 @@ enum Served {
 
 /// Takes one part of the way: finds the location, and does what is to be done there.
 async fn serve(local: &Rc<Local>, mut client: Client, mut exchange: Exchange, way: Way) -> Served {
-    let result = match settled(&mut client, &mut exchange, way).await {
+    let result = match settled(local, &mut client, &mut exchange, way).await {
         Ok(Some(done)) => Ok(done),
         Ok(None) => match intent(&mut exchange) {
             Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
@@ -87,7 +88,12 @@ async fn serve(local: &Rc<Local>, mut client: Client, mut exchange: Exchange, wa
 }
 
 /// Finds the location. `None` if the upstream is to answer.
-async fn settled(client: &mut Client, exchange: &mut Exchange, way: Way) -> Result<Option<Done>, ProxyError> {
+async fn settled(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    way: Way,
+) -> Result<Option<Done>, ProxyError> {
     match exchange.take(client, way) {
         Verdict::Content => {}
         Verdict::Answer(script) => {
@@ -99,6 +105,8 @@ async fn settled(client: &mut Client, exchange: &mut Exchange, way: Way) -> Resu
         Verdict::BadPath => return Err(ProxyError::BadRewrite),
         Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
     }
+    access::limit(local, client, exchange).await?;
+    access::check(local, client, exchange).await?;
     match exchange.location().content {
         Content::Proxy(_) => Ok(None),
         Content::Nothing => Err(ProxyError::NoLocation),

@@ -71,6 +71,9 @@ impl Reply {
                 reply.fields.push(("Sec-WebSocket-Version", websocket::VERSION.to_string().into_bytes()));
                 reply.fields.push(("Upgrade", b"websocket".to_vec()));
             }
+            ProxyError::Unauthorized(asked) => {
+                reply.fields.extend(asked.challenges.iter().map(|v| ("WWW-Authenticate", v.clone())));
+            }
             ProxyError::Intercepted(answer) => {
                 reply.fields.extend(answer.www_authenticate.iter().map(|v| ("WWW-Authenticate", v.clone())));
             }

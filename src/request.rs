@@ -1,8 +1,8 @@
 //! A request, checked once: what routing, header rules and logging work on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{EncodedSlashes, Server};
+use crate::config::{EncodedSlashes, RealIp, RealIpHeader, Server};
 use crate::error::ProxyError;
 use crate::headers::fields::Known;
 use crate::headers::forwarded;
@@ -135,32 +135,60 @@ impl Request {
 /// Who sent a request, as far as is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// The other end of the connection; `None` on a Unix-domain socket.
+    /// The other end of the connection; `None` on a Unix-domain socket: `$realip_remote_addr`.
     pub peer: Option<IpAddr>,
     /// The client: the peer, or whom the trusted proxies name: `$remote_addr`. `None` if all that is known
     /// is a Unix-domain socket.
     pub client: Option<IpAddr>,
+    /// The port of the client; `None` if a proxy named it without one, too: `$remote_port`.
+    pub port: Option<u16>,
     /// Whether the peer is a trusted proxy.
     pub is_trusted: bool,
+    /// Whether it has named the client.
+    pub is_named: bool,
 }
 
 impl Origin {
     /// Finds the client behind the peer of a connection.
-    pub fn of(peer: Option<IpAddr>, head: &RequestHead, server: &Server) -> Self {
-        let trusted = &server.trusted_proxies;
-        let Some(peer) = peer.map(|peer| peer.to_canonical()) else {
-            let is_trusted = server.trusts_unix_peers;
-            let client = is_trusted.then(|| forwarded::last_untrusted(&head.fields, trusted)).flatten();
-            return Self { peer: None, client, is_trusted };
+    pub fn of(peer: Option<SocketAddr>, head: &RequestHead, rules: &RealIp) -> Self {
+        let unnamed = Self::unknown(peer);
+        let is_trusted = match unnamed.peer {
+            Some(ip) => forwarded::is_trusted(ip, &rules.trusted),
+            None => rules.trusts_unix_peers,
         };
-        let is_trusted = forwarded::is_trusted(peer, trusted);
-        let named = is_trusted.then(|| forwarded::last_untrusted(&head.fields, trusted)).flatten();
-        Self { peer: Some(peer), client: Some(named.unwrap_or(peer)), is_trusted }
+        match is_trusted.then(|| named_by(head, rules)).flatten() {
+            Some((client, port)) => {
+                Self { client: Some(client), port, is_trusted, is_named: true, ..unnamed }
+            }
+            None => Self { is_trusted, ..unnamed },
+        }
     }
 
     /// When no head was read.
-    pub fn unknown(peer: Option<IpAddr>) -> Self {
-        let peer = peer.map(|peer| peer.to_canonical());
-        Self { peer, client: peer, is_trusted: false }
+    pub fn unknown(peer: Option<SocketAddr>) -> Self {
+        let ip = peer.map(|peer| peer.ip().to_canonical());
+        let port = peer.map(|peer| peer.port());
+        Self { peer: ip, client: ip, port, is_trusted: false, is_named: false }
+    }
+}
+
+/// The client as the field says it in which the trusted proxies do.
+fn named_by(head: &RequestHead, rules: &RealIp) -> Option<forwarded::Named> {
+    let lines = |name: &str| {
+        let named = head.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes()));
+        named.map(|field| field.value).collect::<Vec<_>>().into_iter()
+    };
+    let (trusted, takes_last) = (&rules.trusted, rules.takes_last);
+    match &rules.header {
+        RealIpHeader::XForwardedFor => {
+            let members = forwarded::listed(head.fields.values(Known::XForwardedFor));
+            forwarded::last_untrusted(members, trusted, takes_last)
+        }
+        RealIpHeader::Forwarded => {
+            forwarded::last_untrusted(forwarded::forwarded_for(lines("Forwarded")), trusted, takes_last)
+        }
+        RealIpHeader::Field(name) => {
+            forwarded::last_untrusted(forwarded::listed(lines(name.as_str()).take(1)), trusted, takes_last)
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
+use crate::access::Passwords;
 use crate::http1::pump::Buffers;
 use crate::log::AccessLines;
 use crate::server::limits::Connections;
@@ -21,6 +22,8 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// The addresses of host names.
     pub resolver: Resolver,
+    /// What looks at passwords share.
+    pub passwords: Passwords,
     /// How many tunnels there are; their connections are among those.
     pub tunnels: AtomicUsize,
     /// The number of the next client connection.

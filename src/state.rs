@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::Counters;
 use crate::config::{Config, ListenAddress, Server};
 use crate::routing::aim::Aim;
 use crate::routing::regex::Slots;
@@ -17,6 +18,8 @@ pub struct State {
     pub groups: Vec<Arc<Group>>,
     /// Those that only requests name.
     named: NamedByRequests,
+    /// What requests are counted in.
+    pub counters: Counters,
 }
 
 impl State {
@@ -24,7 +27,8 @@ impl State {
     pub fn new(config: Config, previous: Option<&State>) -> Self {
         let before = previous.map_or(&[][..], |state| &state.groups);
         let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
-        Self { groups: groups.collect(), named: NamedByRequests::default(), config }
+        let counters = Counters::new(&config.zones, previous.map(|state| &state.counters));
+        Self { groups: groups.collect(), named: NamedByRequests::default(), counters, config }
     }
 
     /// The group that a `proxy_pass` with variables leads to.

@@ -178,7 +178,8 @@ fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Ans
         linger: location.timeouts.tunnel_linger,
         age: location.timeouts.tunnel_age,
     };
-    let held = (client.task, client.permit, answered.lease, client.timer);
+    let counted = (client.permit, answered.lease, exchange.take_counted());
+    let held = (client.task, counted, client.timer);
     let tunnel = Box::new(Tunnel::new(Rc::clone(local), ends, limits, report, held));
     tokio::task::spawn_local(tunnel.run());
 }

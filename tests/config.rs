@@ -159,8 +159,8 @@ fn settings(config: &Config) -> String {
     );
     for server in &config.servers {
         settings += &format!(
-            "{:#?} {:?} {} {:?}\n",
-            server.limits, server.trusted_proxies, server.trusts_unix_peers, server.encoded_slashes
+            "{:#?} {:?} {:?} {:?}\n",
+            server.limits, server.real_ip, config.zones, server.encoded_slashes
         );
         for location in &server.locations {
             settings += &format!("{location:#?}\n");
@@ -388,7 +388,7 @@ fn only_files_and_pipes_of_up_to_16_mib_are_read() {
 fn peers_on_unix_sockets_are_trusted_only_if_they_are_named() {
     let trusts = |top: &str, server: &str| {
         let server = &nested(top, server, "").servers[0];
-        (server.trusts_unix_peers, server.trusted_proxies.len())
+        (server.real_ip.trusts_unix_peers, server.real_ip.trusted.len())
     };
     assert_eq!(trusts("", ""), (false, 0));
     assert_eq!(trusts("trusted_proxies = 'unix:'", ""), (true, 0));

@@ -99,6 +99,8 @@ section! {
         log_format: Named<TextOr<LogFormat>>,
         map: Tables<Map>,
         upstream: Named<Upstream>,
+        limit_req_zone: Named<LimitReqZone>,
+        limit_conn_zone: Named<LimitConnZone>,
         server: Tables<Server>,
     }
     for_servers: ForServers,
@@ -186,7 +188,6 @@ section! {
 section! {
     /// What a server has, or inherits from the top of the file.
     ForServers {
-        trusted_proxies: OneOrMany<String>,
         client_header_timeout: Duration,
         keepalive_timeout: Duration,
         keepalive_requests: OffOr<u64>,
@@ -224,6 +225,7 @@ section! {
         forwarded_headers: String,
     }
     for_upstreams: ForUpstreams,
+    for_access: ForAccess,
 }
 
 section! {
@@ -232,6 +234,53 @@ section! {
         proxy_next_upstream: OneOrMany<String>,
         proxy_next_upstream_tries: u64,
         proxy_next_upstream_timeout: Duration,
+    }
+}
+
+section! {
+    /// Who may come, and how often: a part of [`ForLocations`].
+    ForAccess {
+        trusted_proxies: OneOrMany<String>,
+        real_ip_header: String,
+        real_ip_recursive: bool,
+        access: OneOrMany<String>,
+        satisfy: String,
+        auth_basic: String,
+        auth_basic_user_file: String,
+        auth_request: String,
+        auth_request_set: Named<String>,
+        limit_req: OneOrMany<TextOr<LimitReq>>,
+        limit_req_status: u64,
+        limit_req_dry_run: bool,
+        limit_conn: OneOrMany<String>,
+        limit_conn_status: u64,
+        limit_conn_dry_run: bool,
+    }
+}
+
+section! {
+    /// `[limit_req_zone.NAME]`
+    LimitReqZone at LimitReqZone {
+        key: String,
+        rate: String,
+        size: Size,
+    }
+}
+
+section! {
+    /// `[limit_conn_zone.NAME]`
+    LimitConnZone at LimitConnZone {
+        key: String,
+    }
+}
+
+section! {
+    /// `{ zone = "...", burst = 5, nodelay = true }` in `limit_req`
+    LimitReq at LimitReq {
+        zone: String,
+        burst: u64,
+        nodelay: bool,
+        delay: u64,
     }
 }
 
@@ -308,11 +357,17 @@ pub enum Level {
     AccessLog,
     /// An entry of `[log_format]`.
     LogFormat,
+    /// `[limit_req_zone.NAME]`
+    LimitReqZone,
+    /// `[limit_conn_zone.NAME]`
+    LimitConnZone,
+    /// An entry of `limit_req`.
+    LimitReq,
 }
 
 impl Level {
     /// All of them, those first where a key is most likely meant to stand.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Location,
         Self::Server,
         Self::Top,
@@ -325,6 +380,9 @@ impl Level {
         Self::ErrorLog,
         Self::AccessLog,
         Self::LogFormat,
+        Self::LimitReqZone,
+        Self::LimitConnZone,
+        Self::LimitReq,
     ];
 
     /// Every key that may stand in such a table.
@@ -343,6 +401,9 @@ impl Level {
             Self::ErrorLog => ErrorLog::keys(),
             Self::AccessLog => AccessLog::keys(),
             Self::LogFormat => LogFormat::keys(),
+            Self::LimitReqZone => LimitReqZone::keys(),
+            Self::LimitConnZone => LimitConnZone::keys(),
+            Self::LimitReq => LimitReq::keys(),
         }
     }
 
@@ -363,6 +424,9 @@ impl Level {
             Self::ErrorLog => "in `error_log = { path = \"stderr\", level = \"info\" }`",
             Self::AccessLog => "in `access_log = { path = \"/var/log/access.log\", format = \"combined\" }`",
             Self::LogFormat => "in an entry of `[log_format]`: `{ format = \"$status\", escape = \"json\" }`",
+            Self::LimitReqZone => "in a `[limit_req_zone.NAME]`",
+            Self::LimitConnZone => "in a `[limit_conn_zone.NAME]`",
+            Self::LimitReq => "in an entry of `limit_req`: `{ zone = \"NAME\", burst = 5 }`",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The one door from a file to runtime values: [`Config::load`].
 
+mod access;
 mod check;
 pub mod error;
 pub mod file;
@@ -18,8 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use crate::headers::FieldName;
 use crate::routing::host::ServerNames;
 use crate::routing::location::{Locations, PathMatcher};
@@ -27,6 +26,9 @@ use crate::routing::map::Map;
 use crate::routing::script::Step;
 use crate::routing::variables::Template;
 
+pub use access::{
+    AccessRules, AuthBasic, ConnZone, LimitConn, LimitReq, Limits, RealIp, RealIpHeader, ReqZone, Zones,
+};
 pub use error::ConfigErrors;
 pub use upstream::{
     Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, To, Upstream,
@@ -55,6 +57,8 @@ pub struct Config {
     /// The groups of upstream servers: those with a name, then one for each other address of a
     /// `proxy_pass`, which all locations with that address share.
     pub upstreams: Vec<Upstream>,
+    /// What requests are counted in for `limit_req` and `limit_conn`.
+    pub zones: Zones,
     /// The operator's own variables: [`Variable::User`](crate::routing::variables::Variable::User) is a
     /// place in this list.
     pub variables: Vec<OwnVariable>,
@@ -104,10 +108,8 @@ pub struct Server {
     /// What a client may do on a connection. Until the host of a request is known, the limits of
     /// the default server of the listening address are in force, as in nginx.
     pub limits: ClientLimits,
-    /// Peers whose `X-Forwarded-*` fields are believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Whether those of peers on Unix-domain sockets are, too: `unix:` in `trusted_proxies`.
-    pub trusts_unix_peers: bool,
+    /// Whose `X-Forwarded-*` fields are believed, and who the client is by them.
+    pub real_ip: Arc<RealIp>,
     /// What is done with `%2F` and `%5C` in a path (R30).
     pub encoded_slashes: EncodedSlashes,
 }
@@ -180,6 +182,8 @@ pub struct Location {
     pub max_body_size: Option<u64>,
     /// Whether trailers are passed in both directions, asked for or not (R27). nginx: `proxy_pass_trailers`.
     pub pass_trailers: bool,
+    /// Who may come, and how often.
+    pub access: AccessRules,
     /// Where requests are recorded; `None`: nowhere.
     pub access_log: Option<Arc<AccessLog>>,
 }

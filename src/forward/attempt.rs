@@ -167,7 +167,8 @@ impl Attempt {
             return Err(ProxyError::TooManyInterim);
         }
         let request = exchange.request();
-        let was_asked_for = head.status != 100 || request.expects_continue;
+        let was_asked_for =
+            (head.status != 100 || request.expects_continue) && !exchange.course().is_subrequest;
         if request.head.version == Version::Http11 && was_asked_for {
             let mut bytes = Vec::new();
             outgoing::interim(&mut bytes, head);

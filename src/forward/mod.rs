@@ -16,14 +16,14 @@ use tokio::time::Instant;
 use crate::client::{Client, Watch};
 use crate::error::ProxyError;
 use crate::exchange::{Done, Exchange};
-use crate::http1::body::BodyError;
+use crate::http1::body::{BodyError, BodyLength};
 use crate::http1::head::ResponseHead;
 use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
 use crate::routing::values::UpstreamOutcome;
 use crate::shared::Local;
 use crate::upstream::balance::{Group, Lease};
-use crate::upstream::pool::Uses;
+use crate::upstream::pool::{Uses, keep_alive_hint};
 
 /// Sends the request of an exchange upstream and its answer to the client.
 ///
@@ -57,6 +57,27 @@ pub struct Answered {
     /// The request's body, which may still be on its way.
     request: Pump,
     started: Instant,
+}
+
+impl Answered {
+    /// Takes down the head of an answer that goes to nobody. The connection is kept if nothing is left to read of
+    /// it: an answer to a subrequest hardly ever has a body.
+    pub fn discard(self, local: &Rc<Local>, exchange: &mut Exchange) {
+        let Self { head, upstream, uses, group, lease, request, started } = self;
+        note(exchange, |upstream| upstream.response = Some(started.elapsed()));
+        let is_read = match head.body_length(false) {
+            // R7: what comes behind a 101 that nobody asked for is no HTTP.
+            Ok(BodyLength::Length(length)) => head.status != 101 && length == upstream.ahead.len() as u64,
+            Ok(BodyLength::Chunked | BodyLength::UntilClose) | Err(_) => false,
+        };
+        if is_read && head.keeps_alive() && request.is_done() {
+            let hint = keep_alive_hint(&head.fields);
+            let rules = &group.upstream.keepalive;
+            local.pool.borrow_mut().put(lease.address(), (upstream.stream, uses), rules, hint);
+            local.sweep_pool();
+        }
+        exchange.outcome.response = Some(head);
+    }
 }
 
 /// Takes down what is known of the server that was asked last.

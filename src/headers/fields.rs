@@ -193,7 +193,7 @@ impl Fields {
     }
 
     /// The values of all fields of one meaning, in their order.
-    pub fn values(&self, known: Known) -> impl Iterator<Item = &[u8]> + Clone {
+    pub fn values(&self, known: Known) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
         self.entries.iter().filter(move |entry| entry.known == known).map(|entry| self.field(entry).value)
     }
 

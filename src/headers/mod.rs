@@ -1,5 +1,6 @@
 //! Rules about header fields: pure, over the fields of one message.
 
+pub mod credentials;
 pub mod fields;
 pub mod forwarded;
 pub mod hop_by_hop;

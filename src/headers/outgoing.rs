@@ -150,7 +150,7 @@ impl RequestRules<'_> {
                 if self.sets_forwarded() => {}
             Known::ForwardedOther if self.sets_forwarded() && !self.values.origin.is_trusted => {}
             // An expectation without a body behind it would only make the upstream wait.
-            Known::Expect if !self.request.expects_continue => {}
+            Known::Expect if !self.request.expects_continue || !self.has_body => {}
             known if self.is_upgrade => match known.websocket_spelling() {
                 Some(name) => raw_line(out, name.as_bytes(), field.value),
                 None => raw_line(out, field.name, field.value),

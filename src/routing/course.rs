@@ -21,8 +21,10 @@ pub struct Course {
     /// Whether a `rewrite … break` has changed the path in this very location: the URI part of its
     /// `proxy_pass` then says nothing.
     pub is_broken: bool,
-    /// Whether an error page made a GET of it.
+    /// Whether an error page made a GET of it, or it is a subrequest.
     pub is_get: bool,
+    /// Whether it is that of a subrequest, whose answer is not for the client.
+    pub is_subrequest: bool,
     rewritten: Option<Box<Rewritten>>,
     changes: u8,
     /// Of maps that ask each other.
@@ -67,6 +69,19 @@ impl Course {
     /// One that keeps what happens, for [`Course::events`].
     pub fn traced() -> Self {
         Self { trace: Some(RefCell::default()), ..Self::default() }
+    }
+
+    /// That of a subrequest. It has the variables that were set so far; they are gone here until they come
+    /// back with [`Course::join`].
+    pub fn split(&self) -> Self {
+        let course = Self { is_internal: true, is_get: true, is_subrequest: true, ..Self::default() };
+        course.slots.take_values(&self.slots);
+        course
+    }
+
+    /// The end of a subrequest. As in nginx, the variables that it has set stay set.
+    pub fn join(&self, subrequest: &Self) {
+        self.slots.take_values(&subrequest.slots);
     }
 
     /// The path as it is now, decoded: `$uri`.

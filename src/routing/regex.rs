@@ -155,6 +155,11 @@ impl Slots {
         values[slot] = Some(value);
     }
 
+    /// Takes over the values of the operator's variables.
+    pub fn take_values(&self, from: &Self) {
+        self.values.replace(from.values.take());
+    }
+
     /// Writes the value of a variable; `false` if it has none yet.
     pub fn write(&self, slot: usize, out: &mut Vec<u8>) -> bool {
         let values = self.values.borrow();

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::client::ClientInfo;
 use crate::clock;
 use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, UpstreamAddress};
+use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
@@ -50,6 +52,10 @@ pub struct Outcome {
     pub response: Option<ResponseHead>,
     /// The upstream servers that were asked, in their order.
     pub upstreams: Vec<UpstreamOutcome>,
+    /// `$limit_req_status`; `None`: no limit was asked.
+    pub limit_req: Option<&'static str>,
+    /// `$limit_conn_status`, likewise.
+    pub limit_conn: Option<&'static str>,
     /// What changes until the line is written.
     pub late: Late,
 }
@@ -217,6 +223,17 @@ impl Values<'_> {
 
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {
         match variable {
+            Variable::BinaryRemoteAddr => match self.origin.client {
+                Some(IpAddr::V4(ip)) => out.extend_from_slice(&ip.octets()),
+                Some(IpAddr::V6(ip)) => out.extend_from_slice(&ip.octets()),
+                None => out.extend_from_slice(b"unix:"),
+            },
+            Variable::LimitReqStatus => {
+                out.extend_from_slice(self.outcome.limit_req.unwrap_or_default().as_bytes());
+            }
+            Variable::LimitConnStatus => {
+                out.extend_from_slice(self.outcome.limit_conn.unwrap_or_default().as_bytes());
+            }
             Variable::Connection => display(out, self.client.id),
             Variable::ConnectionRequests => display(out, self.client.requests),
             Variable::Hostname => out.extend_from_slice(hostname().as_bytes()),
@@ -229,9 +246,14 @@ impl Values<'_> {
                 (None, None) => {}
             },
             Variable::RealipRemoteAddr => self.ip(self.origin.peer, out),
-            Variable::RealipRemotePort | Variable::RemotePort => {
+            Variable::RealipRemotePort => {
                 if let Some(address) = self.client.address {
                     display(out, address.port());
+                }
+            }
+            Variable::RemotePort => {
+                if let Some(port) = self.origin.port {
+                    display(out, port);
                 }
             }
             Variable::RemoteAddr => self.ip(self.origin.client, out),
@@ -255,7 +277,7 @@ impl Values<'_> {
         }
     }
 
-    fn ip(&self, ip: Option<std::net::IpAddr>, out: &mut Vec<u8>) {
+    fn ip(&self, ip: Option<IpAddr>, out: &mut Vec<u8>) {
         match ip {
             Some(ip) => display(out, ip),
             None => out.extend_from_slice(b"unix:"),
@@ -310,10 +332,14 @@ impl Values<'_> {
                 _ => out.extend_from_slice(self.server.name.as_bytes()),
             },
             Variable::Http(name) => joined(out, Some(&head.fields), name),
-            Variable::RemoteUser => out.extend_from_slice(&user(&head.fields)),
+            Variable::RemoteUser => {
+                out.extend(Credentials::of(&head.fields).map(|known| known.user).unwrap_or_default());
+            }
             Variable::Request => out.extend_from_slice(head.line()),
             Variable::RequestMethod => {
-                let method = self.request.map_or(head.method(), |request| self.course.method(request));
+                // As in nginx a subrequest speaks of the request that it was made for.
+                let request = self.request.filter(|_| !self.course.is_subrequest);
+                let method = request.map_or(head.method(), |request| self.course.method(request));
                 out.extend_from_slice(method);
             }
             Variable::RequestUri => out.extend_from_slice(head.target()),
@@ -443,19 +469,6 @@ fn cookie<'a>(fields: &'a Fields, name: &'a str) -> &'a [u8] {
             key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
         })
         .unwrap_or_default()
-}
-
-/// The name in `Authorization: Basic`, RFC 7617 §2.
-fn user(fields: &Fields) -> Vec<u8> {
-    use base64::Engine as _;
-    let decoded = fields.named("authorization").next().and_then(|value| {
-        let (scheme, credentials) = split_once(value, b' ')?;
-        let is_basic = scheme.eq_ignore_ascii_case(b"basic");
-        is_basic
-            .then(|| base64::engine::general_purpose::STANDARD.decode(credentials.trim_ascii()).ok())
-            .flatten()
-    });
-    decoded.and_then(|decoded| split_once(&decoded, b':').map(|(user, _)| user.to_vec())).unwrap_or_default()
 }
 
 fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A value of the configuration that may contain variables, for example
 /// `$proxy_add_x_forwarded_for` or `https://$host$request_uri`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
 }
@@ -25,6 +25,7 @@ pub enum Part {
 pub enum Variable {
     Arg(String),
     Args,
+    BinaryRemoteAddr,
     BodyBytesSent,
     BytesReceived,
     BytesSent,
@@ -41,6 +42,8 @@ pub enum Variable {
     Http(String),
     Https,
     IsArgs,
+    LimitConnStatus,
+    LimitReqStatus,
     Msec,
     Pid,
     ProxyAddXForwardedFor,
@@ -86,6 +89,7 @@ pub enum Variable {
 /// The variables with a fixed name.
 const NAMES: &[(&str, Variable)] = &[
     ("args", Variable::Args),
+    ("binary_remote_addr", Variable::BinaryRemoteAddr),
     ("body_bytes_sent", Variable::BodyBytesSent),
     ("bytes_received", Variable::BytesReceived),
     ("bytes_sent", Variable::BytesSent),
@@ -98,6 +102,8 @@ const NAMES: &[(&str, Variable)] = &[
     ("hostname", Variable::Hostname),
     ("https", Variable::Https),
     ("is_args", Variable::IsArgs),
+    ("limit_conn_status", Variable::LimitConnStatus),
+    ("limit_req_status", Variable::LimitReqStatus),
     ("msec", Variable::Msec),
     ("pid", Variable::Pid),
     ("proxy_add_x_forwarded_for", Variable::ProxyAddXForwardedFor),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::access::limit_conn::Counted;
 use crate::io::{Pending, Stream};
 use crate::log::Prepared;
 use crate::routing::values::{Late, TunnelLine};
@@ -105,7 +106,7 @@ pub struct Tunnel {
     report: Box<Report>,
     local: Rc<Local>,
     task: TaskGuard,
-    _counted: (Permit, Lease),
+    _counted: (Permit, Lease, Vec<Counted>),
 }
 
 impl Tunnel {
@@ -115,11 +116,11 @@ impl Tunnel {
         ends: Ends,
         limits: Limits,
         report: Report,
-        held: (TaskGuard, Permit, Lease, Timer),
+        held: (TaskGuard, (Permit, Lease, Vec<Counted>), Timer),
     ) -> Self {
         let now = Instant::now();
         local.shared.tunnels.fetch_add(1, Ordering::Relaxed);
-        let (task, permit, lease, timer) = held;
+        let (task, counted, timer) = held;
         Self {
             client: ends.client,
             upstream: ends.upstream,
@@ -135,7 +136,7 @@ impl Tunnel {
             report: Box::new(report),
             local,
             task,
-            _counted: (permit, lease),
+            _counted: counted,
         }
     }
 

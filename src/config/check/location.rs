@@ -177,7 +177,7 @@ impl Check<'_> {
     }
 
     fn with_settings(
-        &self,
+        &mut self,
         matcher: PathMatcher,
         content: Content,
         script: Vec<Step>,
@@ -186,6 +186,7 @@ impl Check<'_> {
         access_log: Option<Arc<AccessLog>>,
     ) -> Location {
         Location {
+            access: self.access_rules(settings.access.clone()),
             matcher,
             content,
             script,

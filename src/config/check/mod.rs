@@ -1,7 +1,9 @@
 //! Turns a file as written into finished values, and says everything in it that cannot be.
 
+mod access;
 mod error_pages;
 mod headers;
+mod limits;
 mod listen;
 mod location;
 mod logs;
@@ -25,7 +27,7 @@ use serde_spanned::Spanned;
 
 use super::error::{Mistake, MistakeKind};
 use super::file::{AutoOr, Listen, Location, OneOrMany, Server, Tables, TextOr, Top, Value};
-use super::{AccessLog, Config, ListenAddress, units};
+use super::{AccessLog, Config, ListenAddress, Zones, units};
 use logs::Formats;
 use names::Names;
 use upstream::Upstreams;
@@ -79,6 +81,7 @@ struct Check<'a> {
     /// Those made so far: locations that log to the same place in the same way share one.
     access_logs: Vec<Arc<AccessLog>>,
     upstreams: Upstreams,
+    zones: Zones,
     names: Names,
     /// The named locations that the server at hand sends requests to.
     gotos: Vec<Spanned<String>>,
@@ -89,11 +92,20 @@ impl<'a> Check<'a> {
         let mut names = Names::default();
         let formats = Formats::of(&file.log_format, &mut names, mistakes);
         let upstreams = Upstreams::of(&file.upstream, &mut names, mistakes);
-        Self { mistakes, formats, access_logs: Vec::new(), upstreams, names, gotos: Vec::new() }
+        Self {
+            mistakes,
+            formats,
+            access_logs: Vec::new(),
+            upstreams,
+            zones: Zones::default(),
+            names,
+            gotos: Vec::new(),
+        }
     }
 
     fn config(mut self, file: &Top) -> Config {
         self.maps(&file.map);
+        self.zones = self.zones(file);
         let outer = (self.server_settings(&file.for_servers), self.settings(&file.for_locations));
         let workers = self.workers(&file.workers);
         let max_connections = self.count(&file.max_connections, "max_connections", 1..=MANY);
@@ -120,6 +132,7 @@ impl<'a> Check<'a> {
             servers,
             variables: self.own_variables(),
             upstreams: self.upstreams.finish(),
+            zones: self.zones,
         }
     }
 

@@ -30,12 +30,17 @@ impl Check<'_> {
 
     fn set(&mut self, name: &Spanned<String>, value: &Spanned<String>) -> Option<Step> {
         let template = self.template(value);
+        let variable = self.assigned(name)?;
+        Some(Step::Set(variable, template?))
+    }
+
+    /// A variable that is given a value.
+    pub(super) fn assigned(&mut self, name: &Spanned<String>) -> Option<Assigned> {
         if matches!(name.get_ref().as_str(), "args" | "$args") {
-            return Some(Step::Set(Assigned::Args, template?));
+            return Some(Assigned::Args);
         }
         let name = self.own_name(name.get_ref(), name.span())?;
-        let slot = self.names.made(name);
-        Some(Step::Set(Assigned::User(slot), template?))
+        Some(Assigned::User(self.names.made(name)))
     }
 
     /// A step as a text: nginx's `rewrite`, or `break`.

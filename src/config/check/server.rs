@@ -1,17 +1,16 @@
 //! Servers: their limits, and what they leave to their locations.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde_spanned::Spanned;
 
 use super::settings::Settings;
 use super::{Check, plain};
 use crate::config::error::{Mistake, MistakeKind};
-use crate::config::file::{self, ForServers, OffOr, OneOrMany, Size, Value};
+use crate::config::file::{self, ForServers, OffOr, Size, Value};
 use crate::config::{ClientLimits, EncodedSlashes, Location, Server};
 use crate::http1::head::MAX_FIELDS;
 use crate::routing::location::{Candidate, Locations, PathMatcher};
@@ -19,7 +18,6 @@ use crate::routing::location::{Candidate, Locations, PathMatcher};
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
 pub(super) struct ServerSettings {
-    trusted_proxies: Option<Trusted>,
     header_timeout: Option<Duration>,
     keepalive_timeout: Option<Duration>,
     keepalive_requests: Option<OffOr<u64>>,
@@ -29,18 +27,10 @@ pub(super) struct ServerSettings {
     encoded_slashes: Option<EncodedSlashes>,
 }
 
-/// Peers whose forwarded fields are believed.
-#[derive(Clone, Default)]
-struct Trusted {
-    nets: Vec<IpNet>,
-    unix: bool,
-}
-
 impl ServerSettings {
     /// What is not written here is as it is further out.
     fn inside(self, outer: &Self) -> Self {
         Self {
-            trusted_proxies: self.trusted_proxies.or_else(|| outer.trusted_proxies.clone()),
             header_timeout: self.header_timeout.or(outer.header_timeout),
             keepalive_timeout: self.keepalive_timeout.or(outer.keepalive_timeout),
             keepalive_requests: self.keepalive_requests.or(outer.keepalive_requests),
@@ -86,7 +76,6 @@ fn named(locations: &[Location]) -> HashMap<String, usize> {
 impl Check<'_> {
     pub(super) fn server_settings(&mut self, written: &ForServers) -> ServerSettings {
         ServerSettings {
-            trusted_proxies: self.trusted_proxies(&written.trusted_proxies),
             header_timeout: self.time(&written.client_header_timeout, "client_header_timeout"),
             keepalive_timeout: plain(&written.keepalive_timeout),
             keepalive_requests: plain(&written.keepalive_requests),
@@ -117,7 +106,12 @@ impl Check<'_> {
         let paths = Locations::new(&(0..locations.len()).map(candidate).collect::<Vec<_>>());
         let named = named(&locations);
         locations.push(self.outer_location(&settings));
-        let trusted = own.trusted_proxies.clone().unwrap_or_default();
+        let real_ip = Arc::new(settings.access.real_ip());
+        for access in locations.iter_mut().map(|location| &mut location.access) {
+            if access.real_ip == real_ip {
+                access.real_ip = Arc::clone(&real_ip);
+            }
+        }
         Server {
             name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
             paths,
@@ -125,8 +119,7 @@ impl Check<'_> {
             locations,
             script,
             limits: own.limits(),
-            trusted_proxies: trusted.nets,
-            trusts_unix_peers: trusted.unix,
+            real_ip,
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
         }
     }
@@ -231,29 +224,6 @@ impl Check<'_> {
         Some(matcher)
     }
 
-    fn trusted_proxies(&mut self, written: &Value<OneOrMany<String>>) -> Option<Trusted> {
-        let entries = &written.given()?.get_ref().0;
-        let mut trusted = Trusted::default();
-        for entry in entries {
-            let text = entry.get_ref();
-            if text == "unix:" {
-                trusted.unix = true;
-                continue;
-            }
-            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
-                Ok(net) => trusted.nets.push(net.trunc()),
-                Err(_) => self.mistakes.push(
-                    Mistake::new(
-                        entry.span(),
-                        format!("`{text}` is neither an address nor a range of addresses"),
-                    )
-                    .help(trusted_help(text)),
-                ),
-            }
-        }
-        Some(trusted)
-    }
-
     fn encoded_slashes(&mut self, written: &Value<String>) -> Option<EncodedSlashes> {
         let value = written.given()?;
         match value.get_ref().as_str() {
@@ -267,12 +237,5 @@ impl Check<'_> {
                 None
             }
         }
-    }
-}
-
-fn trusted_help(text: &str) -> &'static str {
-    match text.starts_with("unix") {
-        true => "write `\"unix:\"`, which stands for all peers on Unix-domain sockets",
-        false => "write `\"10.0.0.1\"`, `\"10.0.0.0/8\"`, `\"::1\"`, `\"fd00::/8\"` or `\"unix:\"`",
     }
 }

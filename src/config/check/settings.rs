@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::AccessSettings;
 use super::logs::Access;
 use super::next_upstream::NextSettings;
 use super::{Check, plain};
@@ -31,6 +32,7 @@ pub(super) struct Settings {
     tunnel_age: Option<OffOr<Duration>>,
     access_log: Option<Access>,
     pub(super) next: NextSettings,
+    pub(super) access: AccessSettings,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) intercept_errors: Option<bool>,
     pub(super) recursive_error_pages: Option<bool>,
@@ -88,6 +90,7 @@ impl Settings {
             tunnel_age: self.tunnel_age.or(outer.tunnel_age),
             access_log: self.access_log.or_else(|| outer.access_log.clone()),
             next: self.next.inside(&outer.next),
+            access: self.access.inside(&outer.access),
             error_pages: self.error_pages.or_else(|| outer.error_pages.clone()),
             intercept_errors: self.intercept_errors.or(outer.intercept_errors),
             recursive_error_pages: self.recursive_error_pages.or(outer.recursive_error_pages),
@@ -162,6 +165,7 @@ impl Check<'_> {
             tunnel_age: self.time_or_off(&written.tunnel_max_age, "tunnel_max_age"),
             access_log: self.access(&written.access_log),
             next: self.next_upstream(&written.for_upstreams),
+            access: self.access_settings(&written.for_access),
             error_pages: self.error_pages(&written.error_page),
             intercept_errors: plain(&written.proxy_intercept_errors),
             recursive_error_pages: plain(&written.recursive_error_pages),

@@ -66,6 +66,9 @@ fn here(level: Level) -> &'static str {
         Level::ErrorLog => "in `error_log`",
         Level::AccessLog => "in `access_log`",
         Level::LogFormat => "in an entry of `[log_format]`",
+        Level::LimitReqZone => "in a `[limit_req_zone.NAME]`",
+        Level::LimitConnZone => "in a `[limit_conn_zone.NAME]`",
+        Level::LimitReq => "in an entry of `limit_req`",
     }
 }
 

@@ -307,12 +307,20 @@ impl<T: Table> FromToml for Named<T> {
     const EXPECTED: &'static str = "a table with a name: `[upstream.NAME]`";
 
     fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
-        let DeValue::Table(table) = value.get_ref() else { return reader.wrong_type::<Self, _>(key, value) };
-        Some(Self(named_tables(table, reader)))
+        let DeValue::Table(table) = value.get_ref() else {
+            let message =
+                format!("`{key}` must be a table with a name, `[{key}.NAME]`, not {}", kind(value.get_ref()));
+            return reader.wrong(value, message, None);
+        };
+        Some(Self(named_tables(key, table, reader)))
     }
 }
 
-fn named_tables<T: Table>(table: &DeTable<'_>, reader: &mut Reader) -> Vec<(Spanned<String>, Spanned<T>)> {
+fn named_tables<T: Table>(
+    key: &str,
+    table: &DeTable<'_>,
+    reader: &mut Reader,
+) -> Vec<(Spanned<String>, Spanned<T>)> {
     let mut entries = Vec::new();
     for (name, value) in table.iter() {
         let written = name.get_ref();
@@ -322,13 +330,18 @@ fn named_tables<T: Table>(table: &DeTable<'_>, reader: &mut Reader) -> Vec<(Span
                 entries.push((Spanned::new(name.span(), written.clone().into_owned()), read));
             }
             // The name has been forgotten: `[upstream]` with keys in it.
-            _ if T::LEVEL.keys().contains(&written.as_ref()) => reader.mistakes.push(
-                Mistake::new(name.span(), format!("`{written}` stands in `[upstream]`, which has no name"))
-                    .help("write `[upstream.NAME]`, and `proxy_pass = \"http://NAME\"` where it is used"),
-            ),
+            _ if T::LEVEL.keys().contains(&written.as_ref()) => {
+                let message = format!("`{written}` stands in `[{key}]`, which has no name");
+                let used = match key {
+                    "limit_req_zone" => "`limit_req = \"NAME burst=5\"`",
+                    "limit_conn_zone" => "`limit_conn = \"NAME 10\"`",
+                    _ => "`proxy_pass = \"http://NAME\"`",
+                };
+                let help = format!("write `[{key}.NAME]`, and {used} where it is used");
+                reader.mistakes.push(Mistake::new(name.span(), message).help(help));
+            }
             other => {
-                let message =
-                    format!("`{written}` must be a table `[upstream.{written}]`, not {}", kind(other));
+                let message = format!("`{written}` must be a table `[{key}.{written}]`, not {}", kind(other));
                 reader.mistakes.push(Mistake::new(value.span(), message));
             }
         }
