@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use crate::files::FileError;
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
 use crate::routing::path::TargetError;
@@ -59,6 +60,8 @@ pub enum ProxyError {
     TooManyInterim,
     /// The upstream switched protocols, but not as it was asked to (R2, R7).
     Switch(&'static str),
+    /// No file answers the request.
+    File(FileError),
     /// The grace period of a drain is over.
     Stopping,
     /// A `return` of the configuration says so.
@@ -118,6 +121,7 @@ impl ProxyError {
             Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
             Self::WebSocketRefused => 403,
             Self::TooManyConnections(_) | Self::Stopping => 503,
+            Self::File(error) => error.status(),
             Self::ClientGone(_) | Self::ClientTimeout => 499,
             Self::Connect(_)
             | Self::Upstream(_)
@@ -169,6 +173,7 @@ impl ProxyError {
             | Self::Cycle
             | Self::BadRewrite
             | Self::NoSuchName(_)
+            | Self::File(_)
             | Self::Connect(_)
             | Self::ConnectTimeout
             | Self::Upstream(_)
@@ -231,6 +236,7 @@ impl fmt::Display for ProxyError {
             Self::BadRewrite => "a `rewrite` has left no path, or one that leads out of the root",
             Self::NoSuchName(name) => return write!(f, "there is no location `{name}` in this server"),
             Self::BodyIsGone => "the request body was sent to an upstream that failed: it cannot be sent again",
+            Self::File(error) => return error.fmt(f),
             Self::Stopping => "hopgate ended before the answer was through: told to, or `shutdown_timeout` was over",
         })
     }
@@ -241,6 +247,7 @@ impl Error for ProxyError {
         match self {
             Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) => Some(error),
             Self::Body(error) | Self::UpstreamBody(error) => Some(error),
+            Self::File(error) => error.source(),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::config::Content;
 use crate::error::ProxyError;
 use crate::exchange::{After, Done, ErrorWay, Exchange, Subject, Way};
+use crate::files::{self, Served as Filed};
 use crate::forward;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::reply::{self, Reply};
@@ -71,7 +72,7 @@ enum Served {
 
 /// Takes one part of the way: finds the location, and does what is to be done there.
 async fn serve(local: &Rc<Local>, mut client: Client, mut exchange: Exchange, way: Way) -> Served {
-    let result = match settled(&mut client, &mut exchange, way).await {
+    let result = match settled(local, &mut client, &mut exchange, way).await {
         Ok(Some(done)) => Ok(done),
         Ok(None) => match intent(&mut exchange) {
             Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
@@ -87,21 +88,34 @@ async fn serve(local: &Rc<Local>, mut client: Client, mut exchange: Exchange, wa
 }
 
 /// Finds the location. `None` if the upstream is to answer.
-async fn settled(client: &mut Client, exchange: &mut Exchange, way: Way) -> Result<Option<Done>, ProxyError> {
+async fn settled(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    way: Way,
+) -> Result<Option<Done>, ProxyError> {
     match exchange.take(client, way) {
         Verdict::Content => {}
         Verdict::Answer(script) => {
             let reply = Reply::of_script(script, exchange, client)?;
-            return reply_to(client, exchange, &reply).await.map(Some);
+            return reply_to(local, client, exchange, reply).await.map(Some);
         }
         Verdict::Internal => return Err(ProxyError::Internal),
         Verdict::Cycle => return Err(ProxyError::Cycle),
         Verdict::BadPath => return Err(ProxyError::BadRewrite),
         Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
     }
-    match exchange.location().content {
-        Content::Proxy(_) => Ok(None),
-        Content::Nothing => Err(ProxyError::NoLocation),
+    let filed = match files::tried(exchange, client)? {
+        Some(filed) => filed,
+        None => match exchange.location().content {
+            Content::Proxy(_) => return Ok(None),
+            Content::Files => files::serve(exchange, client)?,
+            Content::Nothing => return Err(ProxyError::NoLocation),
+        },
+    };
+    match filed {
+        Filed::Elsewhere(way) => Ok(Some(Done::Elsewhere(way))),
+        Filed::Reply(reply) => reply_to(local, client, exchange, reply).await.map(Some),
     }
 }
 
@@ -116,13 +130,15 @@ fn intent(exchange: &mut Exchange) -> Result<Intent, ProxyError> {
 }
 
 /// Sends an answer of hopgate's own.
-async fn reply_to(client: &mut Client, exchange: &mut Exchange, reply: &Reply) -> Result<Done, ProxyError> {
+async fn reply_to(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    reply: Reply,
+) -> Result<Done, ProxyError> {
     let after = exchange.after_reply(client);
-    if reply::send(client, exchange, reply, after).await {
-        Ok(Done::Answered(after))
-    } else {
-        Err(ProxyError::ClientTimeout)
-    }
+    reply::send(local, client, exchange, reply, after).await?;
+    Ok(Done::Answered(after))
 }
 
 /// The last answer to a request.
@@ -133,9 +149,9 @@ async fn answer(
     reply: Reply,
     after: After,
 ) -> Option<Client> {
-    let sent = reply::send(&mut client, &mut exchange, &reply, after).await;
+    let sent = reply::send(local, &mut client, &mut exchange, reply, after).await;
     record(local, &client, &mut exchange);
-    if sent { leave(local, client, &exchange, after).await } else { None }
+    if sent.is_ok() { leave(local, client, &exchange, after).await } else { None }
 }
 
 /// Answers what never became a request: a head that is none, or that did not come in time.

@@ -101,6 +101,7 @@ section! {
     Server at Server {
         listen: OneOrMany<TextOr<Listen>>,
         server_name: OneOrMany<String>,
+        try_files: OneOrMany<String>,
         location: Tables<Location>,
     }
     script: Script,
@@ -114,6 +115,8 @@ section! {
         path: String,
         internal: bool,
         proxy_pass: String,
+        alias: String,
+        try_files: OneOrMany<String>,
         location: Tables<Location>,
     }
     script: Script,
@@ -208,6 +211,21 @@ section! {
         port_in_redirect: bool,
         server_name_in_redirect: bool,
         forwarded_headers: String,
+    }
+    for_files: ForFiles,
+}
+
+section! {
+    /// Static files: inherited as [`ForLocations`] is.
+    ForFiles {
+        root: String,
+        index: OneOrMany<String>,
+        default_type: String,
+        types: Named<OneOrMany<String>>,
+        disable_symlinks: String,
+        etag: bool,
+        if_modified_since: String,
+        max_ranges: u64,
     }
 }
 

@@ -3,6 +3,7 @@
 mod check;
 pub mod error;
 pub mod file;
+mod files;
 mod read;
 pub mod units;
 pub mod words;
@@ -27,6 +28,10 @@ use crate::routing::script::Step;
 use crate::routing::variables::Template;
 
 pub use error::ConfigErrors;
+pub use files::{
+    Fallback, FileRoot, FileRules, IfModifiedSince, RefusedLinks, Replaced, Symlinks, TryEntry, TryFiles,
+    Types,
+};
 
 /// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.
 #[derive(Debug)]
@@ -153,6 +158,8 @@ pub struct Location {
     pub script: Vec<Step>,
     /// Where its answers come from.
     pub content: Content,
+    /// Its static files; also where the answers come from elsewhere, for variables and `try_files`.
+    pub files: FileRules,
     /// What is answered instead of an error.
     pub error_pages: Vec<ErrorPage>,
     /// Whether errors of the upstream are answered so, too. nginx: `proxy_intercept_errors`.
@@ -182,7 +189,7 @@ impl Location {
     pub fn proxy_pass(&self) -> Option<&ProxyPass> {
         match &self.content {
             Content::Proxy(pass) => Some(pass),
-            Content::Nothing => None,
+            Content::Files | Content::Nothing => None,
         }
     }
 
@@ -197,6 +204,8 @@ impl Location {
 pub enum Content {
     /// From an upstream: `proxy_pass`.
     Proxy(ProxyPass),
+    /// From the file system: `root` or `alias`.
+    Files,
     /// There are none but those of its steps: all others are 404.
     Nothing,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::client::ClientInfo;
 use crate::clock;
 use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, UpstreamAddress};
+use crate::files::path::{self, Place};
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
@@ -141,6 +142,9 @@ impl Values<'_> {
             return;
         }
         match variable {
+            Variable::DocumentRoot | Variable::RealpathRoot | Variable::RequestFilename => {
+                self.of_files(variable, out);
+            }
             Variable::Capture(group) => self.course.slots.capture(*group, out),
             Variable::User(slot) => self.of_operator(*slot, out),
             Variable::Arg(_) | Variable::Args | Variable::Cookie(_) | Variable::Http(_) => {
@@ -183,6 +187,22 @@ impl Values<'_> {
         if !map.is_volatile {
             self.course.slots.set(slot, value);
         }
+    }
+
+    /// Where the files of the location are. A root can be made of the operator's variables, and these of it.
+    fn of_files(&self, variable: &Variable, out: &mut Vec<u8>) {
+        let root = self.location.files.root.as_ref();
+        let fill = |template: &Template, out: &mut Vec<u8>| template.write(out, self, verbatim);
+        self.course.nested(|| match variable {
+            Variable::DocumentRoot => out.extend(path::document_root(root, &fill)),
+            Variable::RealpathRoot => out.extend(path::realpath_root(root, &fill)),
+            _ => {
+                let uri = self.request.map_or(&b"/"[..], |request| self.course.path(request));
+                let is_behind_alias = self.course.is_behind_alias;
+                let place = root.map(|root| Place { root, is_behind_alias, fill: &fill });
+                out.extend(place.and_then(|place| place.file(uri).ok()).unwrap_or_default());
+            }
+        });
     }
 
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {

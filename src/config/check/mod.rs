@@ -1,6 +1,7 @@
 //! Turns a file as written into finished values, and says everything in it that cannot be.
 
 mod error_pages;
+mod files;
 mod headers;
 mod listen;
 mod location;
