@@ -76,6 +76,8 @@ pub enum Way {
     Start,
     /// Another path, decoded, with its query.
     Path(Vec<u8>),
+    /// Another path, decoded, with the query that it has by now.
+    Index(Vec<u8>),
     /// A named location.
     Named(String),
 }
@@ -198,6 +200,13 @@ impl Exchange {
         Ok(group)
     }
 
+    /// Goes on in its location with another path, as `try_files` has found it.
+    pub(crate) fn go_on_with(&mut self, path: Vec<u8>, is_behind_alias: bool) {
+        let args = self.course.args(self.request()).to_vec();
+        self.course.rewrite(path, args);
+        self.course.is_behind_alias = is_behind_alias;
+    }
+
     /// Takes the next part of the way: finds the location and runs the scripts. What is to be done there
     /// is returned.
     pub(crate) fn take(&mut self, client: &Client, way: Way) -> Verdict {
@@ -218,7 +227,13 @@ impl Exchange {
                 course.is_internal = true;
                 router.start(&mut course)
             }
-            Way::Path(_) => Routed { location: self.location, verdict: Verdict::Cycle },
+            Way::Index(path) if course.may_change() => {
+                let args = course.args(router.request).to_vec();
+                course.rewrite(path, args);
+                course.is_internal = true;
+                router.start(&mut course)
+            }
+            Way::Path(_) | Way::Index(_) => Routed { location: self.location, verdict: Verdict::Cycle },
             Way::Named(name) => router.named(&mut course, &name),
         };
         self.course = course;
@@ -429,7 +444,8 @@ impl Exchange {
     }
 
     pub(crate) fn is_head(&self) -> bool {
-        self.subject.request().is_some_and(Request::is_head)
+        // Also if the rest of the head is no request: the client waits for no body.
+        self.subject.head().is_some_and(|head| head.method() == b"HEAD")
     }
 
     /// Tells the log why a request failed: once, here.

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::config::{AccessRules, Content};
 use crate::error::{ProxyError, Unauthorized};
 use crate::exchange::{ErrorWay, Exchange, Way};
+use crate::files::{self, Served as Filed};
 use crate::forward;
 use crate::reply::Reply;
 use crate::routing::route::Verdict;
@@ -66,7 +67,13 @@ async fn answer(
     let mut way = Way::Path(path.as_bytes().to_vec());
     loop {
         let error = match served(local, client, exchange, way).await {
-            Ok(answer) => return Ok(Answer { status: exchange.status_of(answer.status), ..answer }),
+            Ok(Turn::Answer(answer)) => {
+                return Ok(Answer { status: exchange.status_of(answer.status), ..answer });
+            }
+            Ok(Turn::Elsewhere(next)) => {
+                way = next;
+                continue;
+            }
             Err(error) if matches!(error.status(), 499) || matches!(error, ProxyError::Stopping) => {
                 return Err(error);
             }
@@ -83,6 +90,14 @@ async fn answer(
     }
 }
 
+/// What one part of the way came to.
+enum Turn {
+    /// The subrequest is answered.
+    Answer(Answer),
+    /// It goes on.
+    Elsewhere(Way),
+}
+
 /// Takes one part of the way. As in nginx the limits of the location hold, but nobody is asked whether the
 /// subrequest may come.
 async fn served(
@@ -90,8 +105,8 @@ async fn served(
     client: &mut Client,
     exchange: &mut Exchange,
     way: Way,
-) -> Result<Answer, ProxyError> {
-    let plain = |status| Answer { status, challenges: Vec::new() };
+) -> Result<Turn, ProxyError> {
+    let plain = |status| Turn::Answer(Answer { status, challenges: Vec::new() });
     match exchange.take(client, way) {
         Verdict::Content => {}
         Verdict::Answer(script) => {
@@ -103,14 +118,22 @@ async fn served(
         Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
     }
     limit(local, client, exchange).await?;
-    match exchange.location().content {
-        Content::Proxy(_) => {
-            let answered = forward::ask(local, client, exchange, None).await?;
-            let status = answered.head.status;
-            let challenges = answered.head.fields.named("www-authenticate").map(<[u8]>::to_vec).collect();
-            answered.discard(local, exchange);
-            Ok(Answer { status, challenges })
-        }
-        Content::Nothing => Err(ProxyError::NoLocation),
-    }
+    let filed = match files::tried(exchange, client)? {
+        Some(filed) => filed,
+        None => match exchange.location().content {
+            Content::Proxy(_) => {
+                let answered = forward::ask(local, client, exchange, None).await?;
+                let status = answered.head.status;
+                let challenges = answered.head.fields.named("www-authenticate").map(<[u8]>::to_vec).collect();
+                answered.discard(local, exchange);
+                return Ok(Turn::Answer(Answer { status, challenges }));
+            }
+            Content::Files => files::serve(exchange, client)?,
+            Content::Nothing => return Err(ProxyError::NoLocation),
+        },
+    };
+    Ok(match filed {
+        Filed::Elsewhere(way) => Turn::Elsewhere(way),
+        Filed::Reply(reply) => plain(reply.status),
+    })
 }
