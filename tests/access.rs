@@ -1,4 +1,4 @@
-//! Who may come: addresses, passwords, the subrequest that decides, and who the client is; as nginx decides.
+//! Who may come: addresses, passwords, and who the client is; as nginx decides.
 
 mod support;
 
@@ -306,116 +306,6 @@ fn one_guard_or_all_of_them_have_to_be_passed_as_in_nginx() {
     assert_eq!(answer(hopgate.connect(), "/auth", "").status, 404, "it is internal");
 }
 
-/// Everything is asked at `auth`, and goes to `app` with what the answer says of the user.
-fn with_auth(app: &Upstream, auth: &Upstream) -> Hopgate {
-    Hopgate::start(&format!(
-        "workers = 1\n[[server]]\nlisten = '127.0.0.1:0'\n[[server.location]]\npath = '/'\n\
-         auth_request = '/auth'\nauth_request_set = {{ user = '$upstream_http_x_user' }}\n\
-         proxy_set_header = {{ X-User = '$user' }}\nproxy_pass = 'http://{}'\n\
-         [[server.location]]\npath = '= /auth'\n\
-         proxy_set_header = {{ X-Original = '$request_method $request_uri $uri $args' }}\n\
-         proxy_pass = 'http://{}'\n",
-        app.addr(),
-        auth.addr()
-    ))
-}
-
-#[test]
-fn the_subrequest_is_a_get_without_the_body_and_its_answer_can_be_told_the_upstream() {
-    let (app, auth) = (Upstream::listen(), Upstream::listen());
-    let hopgate = with_auth(&app, &auth);
-    let mut client = hopgate.connect();
-    client.send(
-        "POST /a%20b?c=d HTTP/1.1\r\nHost: a\r\nCookie: e=f\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
-    );
-    let mut asked = auth.accept();
-    let head =
-        asked.expect_head("GET /auth HTTP/1.1", &["Cookie: e=f", "X-Original: POST /a%20b?c=d /auth "]);
-    head.expect_none_of(&["Content-Length", "Transfer-Encoding", "Expect", "Connection"]);
-    asked.send("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
-    asked.send("HTTP/1.1 200 OK\r\nX-User: ann\r\nContent-Length: 0\r\n\r\n");
-    let mut server = app.accept();
-    server.expect_head(
-        "POST /a%20b?c=d HTTP/1.1",
-        &["X-User: ann", "Content-Length: 5", "Expect: 100-continue"],
-    );
-    server.send("HTTP/1.1 100 Continue\r\n\r\n");
-    client.expect("HTTP/1.1 100 Continue\r\n\r\n");
-    client.send("hello");
-    server.expect("hello");
-    server.respond("done");
-    assert_eq!(client.expect_status(200).text(), "done");
-
-    // The connection of the subrequest is used again, and a HEAD asks by a GET, too.
-    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-    asked.expect_head("GET /auth HTTP/1.1", &["X-Original: HEAD / /auth "]);
-    asked.send("HTTP/1.1 204 No Content\r\n\r\n");
-    server.expect_head("HEAD / HTTP/1.1", &[]).expect_none_of(&["X-User"]);
-}
-
-#[test]
-fn the_subrequest_refuses_with_its_own_challenge_or_breaks() {
-    let (app, auth) = (Upstream::listen(), Upstream::listen());
-    let hopgate = with_auth(&app, &auth);
-    for (answer, status, asks) in [
-        (
-            "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nWWW-Authenticate: Bearer",
-            401,
-            &["Basic realm=\"x\"", "Bearer"][..],
-        ),
-        ("403 Forbidden", 403, &[]),
-        ("302 Found\r\nLocation: /login", 500, &[]),
-        ("404 Not Found", 500, &[]),
-        ("503 Busy", 500, &[]),
-        ("101 Switching Protocols", 500, &[]),
-    ] {
-        let mut client = hopgate.connect();
-        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let mut asked = auth.accept();
-        asked.head();
-        // A body is of no interest.
-        asked.send(format!("HTTP/1.1 {answer}\r\nContent-Length: 5\r\n\r\n"));
-        let response = client.expect_status(status);
-        assert_eq!(response.head.all("WWW-Authenticate"), asks, "{answer}");
-        asked.expect_closed();
-    }
-    app.expect_no_connection(&hopgate);
-    hopgate.wait_for_log("answered 503, neither 2xx nor 401 or 403");
-
-    // Nobody there to be asked.
-    drop(auth);
-    assert_eq!(hopgate.get("/").0, 500);
-    hopgate.wait_for_log("no server of the upstream can be reached");
-    hopgate.wait_for_access("\"GET / HTTP/1.1\" 500");
-    assert!(hopgate.access_lines("/auth").is_empty(), "a subrequest has no line of its own");
-}
-
-#[test]
-fn an_upgrade_is_asked_for_like_any_request() {
-    let (app, auth) = (Upstream::listen(), Upstream::listen());
-    let hopgate = with_auth(&app, &auth);
-    let mut refused = hopgate.connect();
-    refused.send(handshake("/chat"));
-    let mut asked = auth.accept();
-    asked
-        .expect_head("GET /auth HTTP/1.1", &["X-Original: GET /chat /auth "])
-        .expect_none_of(&["Upgrade", "Connection"]);
-    asked.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
-    refused.expect_status(403);
-    app.expect_no_connection(&hopgate);
-
-    let mut client = hopgate.connect();
-    client.send(handshake("/chat"));
-    asked.head();
-    asked.send("HTTP/1.1 200 OK\r\nX-User: ann\r\nContent-Length: 0\r\n\r\n");
-    let mut server = app.accept();
-    server.expect_head("GET /chat HTTP/1.1", &["Upgrade: websocket", "X-User: ann"]);
-    server.send(switching());
-    client.expect_status(101);
-    server.send("hello");
-    client.expect("hello");
-}
-
 #[test]
 fn an_upgrade_needs_the_address_and_the_password_that_any_request_needs() {
     let (upstream, dir) = (Upstream::listen(), Dir::new());
@@ -442,20 +332,6 @@ fn an_upgrade_needs_the_address_and_the_password_that_any_request_needs() {
     server.head();
     server.send(switching());
     client.expect_status(101);
-}
-
-#[test]
-fn a_client_that_leaves_while_the_subrequest_is_answered_is_noticed() {
-    let (app, auth) = (Upstream::listen(), Upstream::listen());
-    let hopgate = with_auth(&app, &auth);
-    let mut client = hopgate.connect();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    let mut asked = auth.accept();
-    asked.head();
-    client.reset();
-    asked.expect_closed();
-    hopgate.wait_for_access("\"GET / HTTP/1.1\" 499");
-    app.expect_no_connection(&hopgate);
 }
 
 #[test]
