@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use socket2::{Domain, Socket, Type};
@@ -13,21 +14,38 @@ use support::{Dir, Hopgate, Nginx, eventually};
 /// a word about it a server answers 200, and always it closes the connection behind its answer.
 struct Farm {
     addrs: Vec<String>,
+    /// Each target that came, and the server that it came to.
+    seen: Arc<Mutex<Vec<(String, usize)>>>,
 }
 
 impl Farm {
     fn of(size: usize) -> Self {
+        let seen = Arc::<Mutex<Vec<(String, usize)>>>::default();
         let addrs = (0..size).map(|index| {
+            let seen = seen.clone();
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port to listen on");
             let addr = listener.local_addr().expect("a listener has an address").to_string();
             thread::spawn(move || {
                 for stream in listener.incoming().map_while(Result::ok) {
-                    thread::spawn(move || serve(stream, index));
+                    let seen = seen.clone();
+                    thread::spawn(move || serve(stream, index, &seen));
                 }
             });
             addr
         });
-        Self { addrs: addrs.collect() }
+        Self { addrs: addrs.collect(), seen }
+    }
+
+    /// The server that a target has come to, as soon as it has.
+    #[track_caller]
+    fn server_of(&self, target: &str) -> usize {
+        let mut server = None;
+        eventually("the request has come to a server", || {
+            let seen = self.seen.lock().expect("no test has panicked");
+            server = seen.iter().find(|(other, _)| other == target).map(|(_, index)| *index);
+            server.is_some()
+        });
+        server.expect("eventually there was one")
     }
 
     /// The lines of a group, each with what stands behind its address.
@@ -37,7 +55,7 @@ impl Farm {
     }
 }
 
-fn serve(mut stream: TcpStream, index: usize) -> Option<()> {
+fn serve(mut stream: TcpStream, index: usize, seen: &Mutex<Vec<(String, usize)>>) -> Option<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -45,6 +63,7 @@ fn serve(mut stream: TcpStream, index: usize) -> Option<()> {
     }
     let request = String::from_utf8_lossy(&request).into_owned();
     let target = request.split(' ').nth(1).unwrap_or_default();
+    seen.lock().expect("no test has panicked").push((target.to_owned(), index));
     let argument = |name: &str| {
         let query = target.split_once('?').map_or("", |(_, query)| query);
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
@@ -104,6 +123,21 @@ fn both(case: &Case<'_>, asks: &[Ask]) -> (Vec<String>, Vec<String>) {
         return (Vec::new(), Vec::new());
     }
     let dir = Dir::new();
+    let (nginx, hopgate) = running(case, &dir);
+    for ask in asks {
+        send(nginx.addr().parse().expect("an address"), ask);
+        send(hopgate.addr(), ask);
+    }
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    eventually("every request has its line", || {
+        lines(&dir.read("access.log")).len() == asks.len() && hopgate.access_lines(" ").len() == asks.len()
+    });
+    (lines(&dir.read("access.log")), hopgate.access_lines(" "))
+}
+
+/// Both with the same group; nginx writes its access log into the directory.
+#[track_caller]
+fn running(case: &Case<'_>, dir: &Dir) -> (Nginx, Hopgate) {
     let server = |text: &String| format!("server {text};\n");
     let nginx = Nginx::start(
         &format!(
@@ -126,20 +160,20 @@ fn both(case: &Case<'_>, asks: &[Ask]) -> (Vec<String>, Vec<String>) {
         case.method.1,
         case.location.1,
     ));
-    for ask in asks {
-        send(nginx.addr().parse().expect("an address"), ask);
-        send(hopgate.addr(), ask);
-    }
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    eventually("every request has its line", || {
-        lines(&dir.read("access.log")).len() == asks.len() && hopgate.access_lines(" ").len() == asks.len()
-    });
-    (lines(&dir.read("access.log")), hopgate.access_lines(" "))
+    (nginx, hopgate)
 }
 
 /// Sends a request on a connection of its own, and waits for the end of the answer.
 #[track_caller]
-fn send(addr: SocketAddr, ask: &Ask) {
+fn send(addr: SocketAddr, request: &Ask) {
+    let mut answer = Vec::new();
+    ask(addr, request).read_to_end(&mut answer).expect("it answers and closes");
+    assert!(answer.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// Sends a request on a connection of its own.
+#[track_caller]
+fn ask(addr: SocketAddr, ask: &Ask) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::new(ask.from.into(), 0).into()).expect("a loopback address to come from");
     socket.connect(&addr.into()).expect("it listens");
@@ -148,9 +182,7 @@ fn send(addr: SocketAddr, ask: &Ask) {
     let body = if ask.method == "GET" { "" } else { "Content-Length: 0\r\n" };
     write!(stream, "{} {} HTTP/1.1\r\nHost: a\r\n{body}Connection: close\r\n\r\n", ask.method, ask.target)
         .expect("it takes a request");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("it answers and closes");
-    assert!(answer.starts_with(b"HTTP/1.1 "), "{}", String::from_utf8_lossy(&answer));
+    stream
 }
 
 /// A hundred requests of which some fail at some servers, always the same ones.
@@ -254,6 +286,33 @@ fn a_client_has_the_server_that_nginx_gives_it() {
         })
         .collect();
     same(&case, &asks);
+}
+
+#[test]
+fn servers_that_have_enough_to_do_are_treated_as_by_nginx() {
+    if !Nginx::is_installed() {
+        return;
+    }
+    let weighted = ["weight=3", "", "weight=2"];
+    let bounded = ["weight=3 max_conns=2", "max_conns=4", "backup"];
+    for method in [("least_conn", "least_conn = true"), ("", "")] {
+        for parameters in [&weighted, &bounded] {
+            let farm = Farm::of(3);
+            let case = Case { servers: farm.servers(parameters), method, location: ("", "") };
+            let (nginx, hopgate) = running(&case, &Dir::new());
+            let choices = |name: &str, addr: SocketAddr| {
+                let mut held = Vec::new();
+                let mut choice = |number: usize| {
+                    let target = format!("/{name}/{number}?fail=0,1,2&how=late");
+                    held.push(ask(addr, &get(target.as_str())));
+                    farm.server_of(&target)
+                };
+                (0..14).map(&mut choice).collect::<Vec<_>>()
+            };
+            let expected = choices("nginx", nginx.addr().parse().expect("an address"));
+            assert_eq!(expected, choices("hopgate", hopgate.addr()), "{method:?} {parameters:?}");
+        }
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub struct KeepAlive {
 }
 
 impl Default for KeepAlive {
-    /// nginx's values, except that it keeps no connections unless told to.
+    /// nginx's values, but that it keeps no connections unless it is told to.
     fn default() -> Self {
         Self {
             connections: 32,

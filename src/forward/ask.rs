@@ -18,6 +18,7 @@ use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers::outgoing;
 use crate::http1::body::BodyLength;
+use crate::http1::head::ResponseHead;
 use crate::http1::pump::Pump;
 use crate::io::Stream;
 use crate::routing::values::{Asked, UpstreamOutcome, Values, verbatim};
@@ -167,6 +168,7 @@ impl Asking<'_> {
             }
             let started = attempt.last;
             let answer = attempt.answer(self, client, exchange).await;
+            let answer = answer.and_then(|head| with_clear_framing(head, exchange));
             exchange.has_read_body |= !self.body.is_empty() && attempt.request.has_read_all();
             exchange.has_lost_body |= attempt.request.content() > 0;
             if attempt.is_amid_interim() {
@@ -273,8 +275,7 @@ impl Asking<'_> {
     /// with what was sent already.
     fn next_after(&mut self, failure: Failure) -> Result<Option<Pump>, ProxyError> {
         let Some(case) = failure.case() else { return Err(failure.error) };
-        let server = failure.lease.address();
-        let is_left_alone = self.choice.failed(&failure.lease, Instant::now());
+        self.note_failed(&failure.lease);
         // An upgrade that was sent may have opened something.
         let is_once_only = failure.sent.is_some() && (self.is_upgrade || self.is_once_only);
         let goes_on = self.choice.tries() > 0
@@ -284,13 +285,18 @@ impl Asking<'_> {
         if goes_on {
             let error = &failure.error;
             let why = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+            let server = failure.lease.address();
             tracing::warn!(upstream = %server, "passed over, another server is tried: {why}");
         }
-        if is_left_alone {
-            let timeout = self.group.upstream.servers[failure.lease.index()].fail_timeout;
+        if goes_on { Ok(failure.sent) } else { Err(failure.error) }
+    }
+
+    fn note_failed(&mut self, lease: &Lease) {
+        if self.choice.failed(lease, Instant::now()) {
+            let (server, timeout) =
+                (lease.address(), self.group.upstream.servers[lease.index()].fail_timeout);
             tracing::warn!(upstream = %server, "has failed `max_fails` times, and is left alone for {timeout:?}");
         }
-        if goes_on { Ok(failure.sent) } else { Err(failure.error) }
     }
 
     /// Whether an answer is dropped because another server may have a better one. The last one's is as good
@@ -305,13 +311,15 @@ impl Asking<'_> {
             return false;
         }
         note(exchange, |upstream| upstream.response = Some(answered.started.elapsed()));
+        let lease = &answered.lease;
         // nginx: such an answer says nothing against the server.
         if matches!(status, 403 | 404) {
-            self.choice.passed_over(&answered.lease);
+            self.choice.passed_over(lease);
+            tracing::debug!(upstream = %lease.address(), "another server is tried: it answered {status}");
         } else {
-            self.choice.failed(&answered.lease, Instant::now());
+            tracing::warn!(upstream = %lease.address(), "passed over, another server is tried: it answered {status}");
+            self.note_failed(lease);
         }
-        tracing::warn!(upstream = %answered.lease.address(), "passed over, another server is tried: it answered {status}");
         true
     }
 
@@ -328,6 +336,14 @@ impl Asking<'_> {
         let is_allowed = !self.is_once_only || self.next.cases.contains(NextCase::NonIdempotent);
         is_allowed && !self.body.is_empty()
     }
+}
+
+/// An answer of which nobody could tell where it ends is none.
+fn with_clear_framing(head: ResponseHead, exchange: &Exchange) -> Result<ResponseHead, ProxyError> {
+    if head.status != 101 {
+        head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
+    }
+    Ok(head)
 }
 
 /// Takes down that there is a connection. As in nginx it is the address of a name that the log tells.

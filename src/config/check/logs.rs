@@ -203,6 +203,11 @@ impl Check<'_> {
         for word in words {
             match word.strip_prefix("if=") {
                 Some(value) if condition.is_none() => condition = Some(spanned(value)),
+                None if word.contains('=') => {
+                    let option = word.split('=').next().unwrap_or_default();
+                    let message = format!("`{option}=` of nginx's `access_log` is not supported");
+                    self.mistakes.push(Mistake::new(span.clone(), message).help("delete it"));
+                }
                 None if format.is_none() && condition.is_none() => format = Some(spanned(word)),
                 _ => {
                     let message = "`access_log` has a target, a format and an `if=`, no more";
@@ -247,10 +252,7 @@ impl Check<'_> {
             return format.clone();
         }
         let names: Vec<_> = self.formats.0.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let help = match name.split_once('=') {
-            Some((option, _)) => format!("`{option}=` of nginx's `access_log` is not supported: delete it"),
-            None => format!("known are {}; write others in `[log_format]`", names.join(", ")),
-        };
+        let help = format!("known are {}; write others in `[log_format]`", names.join(", "));
         let mistake = Mistake::new(span, format!("there is no log format `{name}`")).help(help);
         self.mistakes.push(mistake.kind(MistakeKind::Doubtful));
         None

@@ -120,7 +120,8 @@ fn upstream(
         );
     }
     let servers = servers(entries, mistakes);
-    places.extend(servers.iter().map(|(server, span)| (server.address.clone(), span.clone())));
+    let used = servers.iter().filter(|(server, _)| !server.is_down);
+    places.extend(used.map(|(server, span)| (server.address.clone(), span.clone())));
     let balance = balance(file, &servers, names, mistakes);
     let servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
     if !servers.is_empty() && servers.iter().all(|server| server.is_backup) {
