@@ -5,15 +5,19 @@
 
 mod support;
 
+#[path = "differential/scripts.rs"]
+mod scripts;
 #[path = "differential/world.rs"]
 mod world;
 
+use std::fs;
 use std::net::Ipv6Addr;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 
 use fastrand::Rng;
-use support::{Dir, Echo, Hopgate, Nginx, Peer};
+use support::{Dir, Echo, Hopgate, Import, Nginx, Peer};
 use world::{Ask, World};
 
 fn seed() -> u64 {
@@ -26,58 +30,151 @@ fn nginx_and_hopgate_choose_the_same_location() {
 }
 
 #[test]
+fn what_is_imported_chooses_as_the_original_does() {
+    for (name, worlds, make) in
+        [("l", 60, World::of_locations as fn(&mut Rng, &str) -> World), ("n", 40, World::of_names)]
+    {
+        compare_imported(name, worlds, 60, make);
+    }
+}
+
+#[test]
+fn what_is_imported_rewrites_compares_and_maps_as_the_original_does() {
+    if !Nginx::is_installed() {
+        return;
+    }
+    let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nginx/www").display().to_string();
+    let mut rng = Rng::with_seed(seed());
+    let echo = Echo::start();
+    let dir = Dir::new();
+    let seeds: Vec<u64> = (0..60).map(|_| rng.u64(..)).collect();
+    let file = |side: &str| {
+        let server = |(index, seed): (usize, &u64)| {
+            let socket = dir.path(&format!("{side}{index}"));
+            scripts::server(&mut Rng::with_seed(*seed), &format!("s{index}"), &socket, &www)
+        };
+        let servers: String = seeds.iter().enumerate().map(server).collect();
+        format!("{}{}{servers}", nginx_top(&echo), scripts::top())
+    };
+    let _sides = start_both(&dir, file);
+    let asked = seeds.iter().map(|_| (0..60).map(|_| scripts::ask(&mut rng)).collect()).collect();
+    Answers::of(&dir, asked)
+        .compare(|index| scripts::server(&mut Rng::with_seed(seeds[index]), &format!("s{index}"), "…", &www));
+}
+
+#[test]
 fn nginx_and_hopgate_choose_the_same_server() {
     compare("n", 80, 60, World::of_names);
 }
 
 /// Puts so many requests to each of so many worlds.
+#[track_caller]
 fn compare(name: &str, worlds: usize, asks: usize, make: fn(&mut Rng, &str) -> World) {
     if !Nginx::is_installed() {
         return;
     }
     let mut rng = Rng::with_seed(seed());
+    let (worlds, asked) = made(&mut rng, name, worlds, asks, make);
     let echo = Echo::start();
     let dir = Dir::new();
-    let worlds: Vec<World> = (0..worlds).map(|index| make(&mut rng, &format!("{name}{index}"))).collect();
-    let socket = |side: &str, index: usize| dir.path(&format!("{side}{index}"));
+    let tables: String = worlds
+        .iter()
+        .enumerate()
+        .map(|(index, world)| world.toml(&dir.path(&format!("hopgate{index}"))))
+        .collect();
+    let _nginx = Nginx::start_in(Dir::new(), &blocks(&worlds, &dir, "nginx", &echo));
+    let _hopgate = Hopgate::start(&format!("{}{tables}", toml_top(&echo)));
+    Answers::of(&dir, asked).compare(|index| worlds[index].nginx("…"));
+}
 
-    let blocks: String =
-        worlds.iter().enumerate().map(|(index, world)| world.nginx(&socket("nginx", index))).collect();
-    let nginx = Nginx::start_in(Dir::new(), &format!("{}{blocks}", nginx_top(&echo)));
-    let tables: String =
-        worlds.iter().enumerate().map(|(index, world)| world.toml(&socket("hopgate", index))).collect();
-    let hopgate = Hopgate::start(&format!("{}{tables}", toml_top(&echo)));
+/// As [`compare`], with what `hopgate import` makes of nginx's file.
+#[track_caller]
+fn compare_imported(name: &str, worlds: usize, asks: usize, make: fn(&mut Rng, &str) -> World) {
+    if !Nginx::is_installed() {
+        return;
+    }
+    let mut rng = Rng::with_seed(seed());
+    let (worlds, asked) = made(&mut rng, name, worlds, asks, make);
+    let echo = Echo::start();
+    let dir = Dir::new();
+    let _sides = start_both(&dir, |side| blocks(&worlds, &dir, side, &echo));
+    Answers::of(&dir, asked).compare(|index| worlds[index].nginx("…"));
+}
 
-    let asked: Vec<Vec<Ask>> =
-        worlds.iter().map(|world| (0..asks).map(|_| world.ask(&mut rng)).collect()).collect();
-    let answers = |side: &'static str| -> Vec<Vec<Answer>> {
-        asked.iter().enumerate().map(|(index, asked)| ask_all(&socket(side, index), asked)).collect()
-    };
-    let (by_nginx, by_hopgate) = thread::scope(|scope| {
-        let nginx = scope.spawn(|| answers("nginx"));
-        let hopgate = answers("hopgate");
-        (nginx.join().expect("nginx answers"), hopgate)
-    });
-    drop((nginx, hopgate));
+fn made(
+    rng: &mut Rng,
+    name: &str,
+    worlds: usize,
+    asks: usize,
+    make: fn(&mut Rng, &str) -> World,
+) -> (Vec<World>, Vec<Vec<Ask>>) {
+    let worlds: Vec<World> = (0..worlds).map(|index| make(rng, &format!("{name}{index}"))).collect();
+    let asked = worlds.iter().map(|world| (0..asks).map(|_| world.ask(rng)).collect()).collect();
+    (worlds, asked)
+}
 
-    let mut differences = String::new();
-    let mut count = 0;
-    for (index, world) in worlds.iter().enumerate() {
-        let mut in_this_world = String::new();
-        let answers = by_nginx[index].iter().zip(&by_hopgate[index]);
-        for (ask, (nginx, hopgate)) in asked[index].iter().zip(answers) {
-            if nginx != hopgate && deliberate(ask, nginx, hopgate).is_none() {
-                count += 1;
-                in_this_world +=
-                    &format!("{} of {:?}\n    nginx: {nginx}\n  hopgate: {hopgate}\n", ask.target, ask.host);
+/// nginx's file for all of them.
+fn blocks(worlds: &[World], dir: &Dir, side: &str, echo: &Echo) -> String {
+    let server = |(index, world): (usize, &World)| world.nginx(&dir.path(&format!("{side}{index}")));
+    let servers: String = worlds.iter().enumerate().map(server).collect();
+    format!("{}{servers}", nginx_top(echo))
+}
+
+/// nginx on a file, and hopgate on what it imports from one that differs only in its sockets.
+#[track_caller]
+fn start_both(dir: &Dir, file: impl Fn(&str) -> String) -> (Nginx, Hopgate) {
+    let path = dir.join("imported.conf");
+    fs::write(&path, file("hopgate")).expect("a file can be written");
+    let import = Import::of_sound(&path);
+    let said: Vec<&str> = import.report.lines().filter(|line| !line.starts_with("note: ")).collect();
+    assert!(said.is_empty(), "not carried over:\n{}", said.join("\n"));
+    (Nginx::start_in(Dir::new(), &file("nginx")), Hopgate::start(&import.toml))
+}
+
+/// What both sides said to the same requests, by socket.
+struct Answers {
+    asked: Vec<Vec<Ask>>,
+    by_nginx: Vec<Vec<Answer>>,
+    by_hopgate: Vec<Vec<Answer>>,
+}
+
+impl Answers {
+    #[track_caller]
+    fn of(dir: &Dir, asked: Vec<Vec<Ask>>) -> Self {
+        let answers = |side: &str| -> Vec<Vec<Answer>> {
+            let ask =
+                |(index, asked): (usize, &Vec<Ask>)| ask_all(&dir.path(&format!("{side}{index}")), asked);
+            asked.iter().enumerate().map(ask).collect()
+        };
+        let (by_nginx, by_hopgate) = thread::scope(|scope| {
+            let nginx = scope.spawn(|| answers("nginx"));
+            let hopgate = answers("hopgate");
+            (nginx.join().expect("nginx answers"), hopgate)
+        });
+        Self { asked, by_nginx, by_hopgate }
+    }
+
+    /// Expects the same answers but for what is known to differ; `server` is the configuration of a socket.
+    #[track_caller]
+    fn compare(&self, server: impl Fn(usize) -> String) {
+        let mut differences = String::new();
+        let mut count = 0;
+        for (index, asked) in self.asked.iter().enumerate() {
+            let answers = self.by_nginx[index].iter().zip(&self.by_hopgate[index]);
+            let mut here = String::new();
+            for (ask, (nginx, hopgate)) in asked.iter().zip(answers) {
+                if nginx != hopgate && deliberate(ask, nginx, hopgate).is_none() {
+                    count += 1;
+                    here += &format!("{ask}\n    nginx: {nginx}\n  hopgate: {hopgate}\n");
+                }
+            }
+            if !here.is_empty() {
+                differences += &format!("{}{here}\n", server(index));
             }
         }
-        if !in_this_world.is_empty() {
-            differences += &format!("{}{in_this_world}\n", world.nginx("…"));
-        }
+        let asked = self.asked.iter().map(Vec::len).sum::<usize>();
+        assert!(count == 0, "{count} of {asked} answers differ\n{differences}");
     }
-    let asked = asked.iter().map(Vec::len).sum::<usize>();
-    assert!(count == 0, "{count} of {asked} answers differ\n{differences}");
 }
 
 fn nginx_top(echo: &Echo) -> String {

@@ -96,7 +96,7 @@ fn two_servers_take_turns_with_requests_and_with_websockets() {
 fn a_bare_location_is_a_configuration() {
     compare_with(
         "articles/bare-location.conf",
-        |site| format!("server {{ listen 127.0.0.1:1; {site} }}"),
+        |site| format!("server {{ listen ADDRESS; {site} }}"),
         &[get("/wsapp/"), get("/wsapp"), get("/"), websocket("/wsapp/"), websocket("/wsapp/a/b?c")],
     );
 }

@@ -78,7 +78,8 @@ const PLACES: [&str; 9] =
 
 /// One server, on this socket, with files in `root`.
 pub fn server(rng: &mut Rng, name: &str, socket: &str, root: &str) -> String {
-    let mut text = format!("server {{\n    listen unix:{socket};\n    root {root};\n    set $v1 \"\"; set $v2 \"\";\n");
+    let mut text =
+        format!("server {{\n    listen unix:{socket};\n    root {root};\n    set $v1 \"\"; set $v2 \"\";\n");
     for _ in 0..rng.usize(0..4) {
         step(rng, &SERVER_STEPS, name, &mut text);
     }
@@ -141,12 +142,44 @@ pub fn top() -> &'static str {
 /// A request that comes by what the servers look at.
 pub fn ask(rng: &mut Rng) -> Ask {
     const PATHS: [&str; 24] = [
-        "/", "/a/x", "/a/b/c", "/aa/b", "/b/", "/b/page", "/b/if", "/c", "/c/x", "/d", "/d/fixed", "/old/x", "/old2/z",
-        "/a/swap/b", "/far/x", "/e", "/x.gif", "/name.php", "/api/v1", "/i/x", "/none/x", "/static/app.css",
-        "/index.html", "/docs",
+        "/",
+        "/a/x",
+        "/a/b/c",
+        "/aa/b",
+        "/b/",
+        "/b/page",
+        "/b/if",
+        "/c",
+        "/c/x",
+        "/d",
+        "/d/fixed",
+        "/old/x",
+        "/old2/z",
+        "/a/swap/b",
+        "/far/x",
+        "/e",
+        "/x.gif",
+        "/name.php",
+        "/api/v1",
+        "/i/x",
+        "/none/x",
+        "/static/app.css",
+        "/index.html",
+        "/docs",
     ];
     const QUERIES: [&str; 12] = [
-        "", "", "", "?a=a", "?a=b", "?a=cde", "?a=d", "?a=default", "?a=x.x&b=12", "?b=7", "?up=app", "?a=c%20d",
+        "",
+        "",
+        "",
+        "?a=a",
+        "?a=b",
+        "?a=cde",
+        "?a=d",
+        "?a=default",
+        "?a=x.x&b=12",
+        "?b=7",
+        "?up=app",
+        "?a=c%20d",
     ];
     const FIELDS: [&str; 6] =
         ["", "", "X-A: ab\r\n", "X-A: Ac\r\n", "Cookie: b=1; c=yes\r\n", "X-A: b\r\nCookie: c=no\r\n"];

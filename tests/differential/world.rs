@@ -311,6 +311,13 @@ pub struct Ask {
     pub fields: String,
 }
 
+impl std::fmt::Display for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let host = self.host.as_deref().unwrap_or("nobody");
+        write!(f, "{} of {host} {}", self.target, self.fields.replace("\r\n", "; "))
+    }
+}
+
 // Asking.
 impl World {
     /// A request that comes close to one of the names or locations.

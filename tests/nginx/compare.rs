@@ -123,20 +123,27 @@ pub fn compare(file: &str, asks: &[Ask]) {
     compare_with(file, str::to_owned, asks);
 }
 
-/// As [`compare`], for a file that is not what stands in an `http` block: `http` makes that of it, for nginx alone.
+/// As [`compare`], for a file that is not what stands in an `http` block: `http` makes that of it, for nginx
+/// alone, with `ADDRESS` for where it listens.
 #[track_caller]
 pub fn compare_with(file: &str, http: fn(&str) -> String, asks: &[Ask]) {
     if !Nginx::is_installed() {
         return;
     }
     let place = Place::of(file);
+    let addr = place.addrs[0].to_string();
     // As in the nginx.conf that every package brings along.
-    let types = "include /etc/nginx/mime.types; default_type application/octet-stream;";
-    let nginx = Nginx::start_in(place.dir, &format!("{types}\n{}", http(&place.site)));
+    let types = "include /etc/nginx/mime.types;";
+    let nginx =
+        Nginx::start_in(place.dir, &format!("{types}\n{}", http(&place.site).replace("ADDRESS", &addr)));
     let by_nginx: Vec<Outcome> = asks.iter().map(|ask| outcome(place.addrs, ask)).collect();
     let dir = nginx.stop();
     let import = Import::of_sound(&dir.join("site.conf"));
-    let hopgate = Hopgate::start(&import.toml);
+    // The test knows by the log that hopgate has started.
+    let is_error_log = |line: &&str| line.starts_with("error_log = ");
+    let toml: Vec<&str> = import.toml.lines().filter(|line| !is_error_log(line)).collect();
+    // Where an import listens that has no server in it.
+    let hopgate = Hopgate::start(&toml.join("\n").replace("127.0.0.1:8080", &addr));
     let mut differences = String::new();
     for (ask, nginx) in asks.iter().zip(by_nginx) {
         let here = outcome(place.addrs, ask);
@@ -233,22 +240,27 @@ fn outcome(addrs: [SocketAddr; 2], ask: &Ask) -> Outcome {
     let stream = TcpStream::connect(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"));
     let mut client = Peer::new("client", stream);
     client.send(ask.bytes());
-    let is_head = ask.line.starts_with("HEAD ");
-    if ask.is_websocket || is_head {
+    if ask.line.starts_with("HEAD ") {
         let head = client.head();
-        let status = head.status();
-        if status == 101 {
-            assert_eq!(head.field("Sec-WebSocket-Accept"), Some(ACCEPT), "in\n{head}");
-            let asked = Some(Asked::of(&read_text(&mut client)));
-            let echoed = ["hello", &"x".repeat(20_000)].iter().all(|text| {
-                client.send(text_frame(text));
-                read_text(&mut client) == *text
-            });
-            return Outcome { status, fields: told(&head.fields), body: None, asked, echoed };
-        }
-        return Outcome { status, fields: told(&head.fields), body: None, asked: None, echoed: false };
+        return Outcome {
+            status: head.status(),
+            fields: told(&head.fields),
+            body: None,
+            asked: None,
+            echoed: false,
+        };
     }
     let response = client.response();
+    let (status, fields) = (response.status, told(&response.head.fields));
+    if status == 101 {
+        assert_eq!(response.head.field("Sec-WebSocket-Accept"), Some(ACCEPT), "in\n{}", response.head);
+        let asked = Some(Asked::of(&read_text(&mut client)));
+        let echoed = ["hello", &"x".repeat(20_000)].iter().all(|text| {
+            client.send(text_frame(text));
+            read_text(&mut client) == *text
+        });
+        return Outcome { status, fields, body: None, asked, echoed };
+    }
     let is_the_apps = response.head.field("X-App").is_some();
     let body = match response.head.field("Content-Encoding") {
         Some("gzip") => gunzip(&response.body),
@@ -256,7 +268,7 @@ fn outcome(addrs: [SocketAddr; 2], ask: &Ask) -> Outcome {
     };
     let asked = (is_the_apps && body.starts_with('{')).then(|| Asked::of(&body));
     let body = asked.is_none().then_some(body);
-    Outcome { status: response.status, fields: told(&response.head.fields), body, asked, echoed: false }
+    Outcome { status, fields, body, asked, echoed: false }
 }
 
 /// The fields of an answer that say something of it, not of who says it.

@@ -169,7 +169,8 @@ fn location(rng: &mut Rng, text: &mut String, depth: usize) {
         "~/%word",
         "\"/a b\"",
     ];
-    let matcher = filled(rng, MATCHERS[rng.usize(..MATCHERS.len())]);
+    let matcher = MATCHERS[rng.usize(..MATCHERS.len())];
+    let matcher = filled(rng, matcher);
     *text += &format!("location {matcher} {{\n");
     some_of(rng, &LOCATION, 0..3, text);
     some_of(rng, &ANYWHERE, 0..6, text);
