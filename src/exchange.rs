@@ -429,7 +429,8 @@ impl Exchange {
     }
 
     pub(crate) fn is_head(&self) -> bool {
-        self.subject.request().is_some_and(Request::is_head)
+        // Also if the rest of the head is no request: the client waits for no body.
+        self.subject.head().is_some_and(|head| head.method() == b"HEAD")
     }
 
     /// Tells the log why a request failed: once, here.

@@ -499,3 +499,13 @@ fn r18_a_proxy_protocol_header_that_nobody_asked_for_is_no_http() {
     }
     upstream.expect_no_connection(&hopgate);
 }
+
+#[test]
+fn a_head_that_is_refused_is_answered_without_a_body_too() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let mut client = hopgate.connect();
+    client.send("HEAD /../x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.head().status(), 400);
+    client.expect_eof();
+}
