@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::files::FileError;
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
 use crate::routing::path::TargetError;
@@ -77,6 +78,8 @@ pub enum ProxyError {
     TooManyInterim,
     /// The upstream switched protocols, but not as it was asked to (R2, R7).
     Switch(&'static str),
+    /// No file answers the request.
+    File(FileError),
     /// The grace period of a drain is over.
     Stopping,
     /// A `return` of the configuration says so.
@@ -150,6 +153,7 @@ impl ProxyError {
             Self::UserFile(_) | Self::AuthRequest(_) | Self::Broken(_) => 500,
             Self::Limited(status, _) => *status,
             Self::TooManyConnections(_) | Self::Stopping => 503,
+            Self::File(error) => error.status(),
             Self::ClientGone(_) | Self::ClientTimeout => 499,
             Self::NoLiveServer
             | Self::Connect(_)
@@ -214,6 +218,7 @@ impl ProxyError {
             | Self::NoSuchName(_)
             | Self::BadProxyPass(_)
             | Self::NoLiveServer
+            | Self::File(_)
             | Self::Connect(_)
             | Self::ConnectTimeout
             | Self::Upstream(_)
@@ -290,6 +295,7 @@ impl fmt::Display for ProxyError {
             Self::BadRewrite => "a `rewrite` has left no path, or one that leads out of the root",
             Self::NoSuchName(name) => return write!(f, "there is no location `{name}` in this server"),
             Self::BodyIsGone => "the request body was sent to an upstream that failed: it cannot be sent again",
+            Self::File(error) => return error.fmt(f),
             Self::Stopping => "hopgate ended before the answer was through: told to, or `shutdown_timeout` was over",
         })
     }
@@ -301,6 +307,7 @@ impl Error for ProxyError {
             Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) => Some(error),
             Self::UserFile(file) => Some(&file.1),
             Self::Body(error) | Self::UpstreamBody(error) => Some(error),
+            Self::File(error) => error.source(),
             _ => None,
         }
     }

@@ -76,6 +76,8 @@ pub enum Way {
     Start,
     /// Another path, decoded, with its query.
     Path(Vec<u8>),
+    /// Another path, decoded, with the query that it has by now.
+    Index(Vec<u8>),
     /// A named location.
     Named(String),
 }
@@ -177,6 +179,13 @@ impl Exchange {
         &self.course
     }
 
+    /// Goes on in its location with another path, as `try_files` has found it.
+    pub(crate) fn go_on_with(&mut self, path: Vec<u8>, is_behind_alias: bool) {
+        let args = self.course.args(self.request()).to_vec();
+        self.course.rewrite(path, args);
+        self.course.is_behind_alias = is_behind_alias;
+    }
+
     /// The upstream of the location. A `proxy_pass` with variables is evaluated, once for each location that
     /// the request comes to.
     ///
@@ -218,7 +227,13 @@ impl Exchange {
                 course.is_internal = true;
                 router.start(&mut course)
             }
-            Way::Path(_) => Routed { location: self.location, verdict: Verdict::Cycle },
+            Way::Index(path) if course.may_change() => {
+                let args = course.args(router.request).to_vec();
+                course.rewrite(path, args);
+                course.is_internal = true;
+                router.start(&mut course)
+            }
+            Way::Path(_) | Way::Index(_) => Routed { location: self.location, verdict: Verdict::Cycle },
             Way::Named(name) => router.named(&mut course, &name),
         };
         self.course = course;

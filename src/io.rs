@@ -1,11 +1,13 @@
 //! The byte streams to clients and upstreams, with what was read ahead of its use.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection to a peer.
@@ -33,6 +35,37 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Has the system send at most `count` bytes of a file from `offset` on: they are not copied into this
+    /// process. 0 is the end of the file.
+    ///
+    /// # Errors
+    /// Those of the connection and of the file; `InvalidInput` if the system cannot do it with such a file.
+    pub fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: &File,
+        offset: u64,
+        count: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
+                }
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
         }
     }
 
@@ -73,6 +106,10 @@ impl Stream {
             let _ = stream.set_zero_linger();
         }
     }
+}
+
+fn send_file(to: impl AsFd, file: &File, mut offset: u64, count: usize) -> io::Result<usize> {
+    Ok(rustix::fs::sendfile(to, file, Some(&mut offset), count)?)
 }
 
 /// A connection and the bytes that were read from it but not used yet.

@@ -17,6 +17,7 @@ pub mod routing;
 
 pub mod client;
 pub mod exchange;
+pub mod files;
 pub mod forward;
 pub mod proxy;
 pub mod reply;

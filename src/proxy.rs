@@ -10,6 +10,7 @@ use crate::client::Client;
 use crate::config::Content;
 use crate::error::ProxyError;
 use crate::exchange::{After, Done, ErrorWay, Exchange, Subject, Way};
+use crate::files::{self, Served as Filed};
 use crate::forward;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::reply::{self, Reply};
@@ -98,7 +99,7 @@ async fn settled(
         Verdict::Content => {}
         Verdict::Answer(script) => {
             let reply = Reply::of_script(script, exchange, client)?;
-            return reply_to(client, exchange, &reply).await.map(Some);
+            return reply_to(local, client, exchange, reply).await.map(Some);
         }
         Verdict::Internal => return Err(ProxyError::Internal),
         Verdict::Cycle => return Err(ProxyError::Cycle),
@@ -107,9 +108,17 @@ async fn settled(
     }
     access::limit(local, client, exchange).await?;
     access::check(local, client, exchange).await?;
-    match exchange.location().content {
-        Content::Proxy(_) => Ok(None),
-        Content::Nothing => Err(ProxyError::NoLocation),
+    let filed = match files::tried(exchange, client)? {
+        Some(filed) => filed,
+        None => match exchange.location().content {
+            Content::Proxy(_) => return Ok(None),
+            Content::Files => files::serve(exchange, client)?,
+            Content::Nothing => return Err(ProxyError::NoLocation),
+        },
+    };
+    match filed {
+        Filed::Elsewhere(way) => Ok(Some(Done::Elsewhere(way))),
+        Filed::Reply(reply) => reply_to(local, client, exchange, reply).await.map(Some),
     }
 }
 
@@ -124,13 +133,15 @@ fn intent(exchange: &mut Exchange) -> Result<Intent, ProxyError> {
 }
 
 /// Sends an answer of hopgate's own.
-async fn reply_to(client: &mut Client, exchange: &mut Exchange, reply: &Reply) -> Result<Done, ProxyError> {
+async fn reply_to(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    reply: Reply,
+) -> Result<Done, ProxyError> {
     let after = exchange.after_reply(client);
-    if reply::send(client, exchange, reply, after).await {
-        Ok(Done::Answered(after))
-    } else {
-        Err(ProxyError::ClientTimeout)
-    }
+    reply::send(local, client, exchange, reply, after).await?;
+    Ok(Done::Answered(after))
 }
 
 /// The last answer to a request.
@@ -141,9 +152,9 @@ async fn answer(
     reply: Reply,
     after: After,
 ) -> Option<Client> {
-    let sent = reply::send(&mut client, &mut exchange, &reply, after).await;
+    let sent = reply::send(local, &mut client, &mut exchange, reply, after).await;
     record(local, &client, &mut exchange);
-    if sent { leave(local, client, &exchange, after).await } else { None }
+    if sent.is_ok() { leave(local, client, &exchange, after).await } else { None }
 }
 
 /// Answers what never became a request: a head that is none, or that did not come in time.

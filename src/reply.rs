@@ -1,26 +1,52 @@
 //! The answers that hopgate makes itself: errors, redirects, texts. All of them go out here.
 
 use std::io::Write as _;
+use std::rc::Rc;
 
 use crate::client::Client;
 use crate::clock;
 use crate::error::{ProxyError, reason};
 use crate::exchange::{After, Exchange};
+use crate::files::{self, FileBody};
 use crate::headers::outgoing::Connection;
 use crate::http1::head::Version;
 use crate::routing::escape;
 use crate::routing::script::Answer;
+use crate::shared::Local;
 use crate::websocket::{self, HandshakeError};
 
 /// An answer of hopgate's own.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Reply {
     /// Its status.
     pub status: u16,
     /// Its fields, without those that every answer has and those that frame it.
     pub fields: Vec<(&'static str, Vec<u8>)>,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: ReplyBody,
+}
+
+/// The body of a [`Reply`].
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// At hand.
+    Bytes(Vec<u8>),
+    /// In a file.
+    File {
+        /// Its parts.
+        file: FileBody,
+        /// How many bytes that is.
+        length: u64,
+    },
+}
+
+impl ReplyBody {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
 }
 
 impl Reply {
@@ -32,7 +58,7 @@ impl Reply {
         };
         let fields =
             if body.is_empty() { Vec::new() } else { vec![("Content-Type", b"text/plain".to_vec())] };
-        Self { status, fields, body }
+        Self { status, fields, body: ReplyBody::Bytes(body) }
     }
 
     /// A redirect.
@@ -49,10 +75,14 @@ impl Reply {
     pub fn of_script(answer: Answer, exchange: &Exchange, client: &Client) -> Result<Self, ProxyError> {
         match answer {
             Answer::Status(status) if status >= 400 => Err(ProxyError::Returned(status)),
-            Answer::Status(status) => Ok(Self { status, fields: Vec::new(), body: Vec::new() }),
+            Answer::Status(status) => {
+                Ok(Self { status, fields: Vec::new(), body: ReplyBody::Bytes(Vec::new()) })
+            }
             Answer::Text(status, text) => {
-                let fields = vec![("Content-Type", b"text/plain".to_vec())];
-                Ok(Self { status, fields, body: text })
+                let path = exchange.course().path(exchange.request());
+                let media_type = exchange.location().files.media_type(path, "text/plain");
+                let fields = vec![("Content-Type", media_type.as_bytes().to_vec())];
+                Ok(Self { status, fields, body: ReplyBody::Bytes(text) })
             }
             Answer::Redirect(status, to) => Ok(Self::redirect(status, exchange.absolute(client, to))),
         }
@@ -74,6 +104,9 @@ impl Reply {
             ProxyError::Unauthorized(asked) => {
                 reply.fields.extend(asked.challenges.iter().map(|v| ("WWW-Authenticate", v.clone())));
             }
+            ProxyError::File(error) => {
+                reply.fields.extend(error.field().map(|(name, value)| (name, value.into_bytes())));
+            }
             ProxyError::Intercepted(answer) => {
                 reply.fields.extend(answer.www_authenticate.iter().map(|v| ("WWW-Authenticate", v.clone())));
             }
@@ -82,17 +115,17 @@ impl Reply {
         reply
     }
 
-    /// The head and the body as they go out.
-    fn bytes(&self, exchange: &Exchange, status: u16, after: After) -> (Vec<u8>, usize) {
-        let mut out = Vec::with_capacity(256 + self.body.len());
+    /// The head as it goes out.
+    fn head(&self, exchange: &Exchange, status: u16, after: After) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {status} {}\r\nServer: hopgate\r\n", reason(status));
         clock::with_http(|date| line(&mut out, "Date", date.as_bytes()));
         for (name, value) in self.fields.iter().filter(|(_, value)| is_clean(value)) {
             line(&mut out, name, value);
         }
-        // RFC 9110 §8.6: a 204 has no length.
-        if status != 204 {
+        // RFC 9110 §8.6: a 204 has no length, and that of a 304 would be the whole file's.
+        if !matches!(status, 204 | 304) {
             line(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
         }
         let version = exchange.head().map_or(Version::Http11, |head| head.version);
@@ -103,22 +136,52 @@ impl Reply {
             out.extend_from_slice(Connection::of(version, after == After::Open).line());
         }
         out.extend_from_slice(b"\r\n");
-        let head = out.len();
-        if !exchange.is_head() {
-            out.extend_from_slice(&self.body);
-        }
-        (out, head)
+        out
     }
 }
 
-/// Sends an answer of hopgate's own. `false` if the client did not take it.
-pub async fn send(client: &mut Client, exchange: &mut Exchange, reply: &Reply, after: After) -> bool {
-    let status = exchange.status_of(reply.status);
+/// Sends an answer of hopgate's own.
+///
+/// # Errors
+/// The client did not take it, or its file cannot be read. If a part of it is out by then, the outcome has
+/// its status.
+pub async fn send(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    reply: Reply,
+    after: After,
+) -> Result<(), ProxyError> {
+    let status = match reply.body {
+        // What it is a page for was thought of when the file was looked at.
+        ReplyBody::File { .. } => reply.status,
+        ReplyBody::Bytes(_) => exchange.status_of(reply.status),
+    };
     exchange.outcome.status = status;
-    let (bytes, head) = reply.bytes(exchange, status, after);
-    exchange.outcome.late.sent = bytes.len() as u64;
-    exchange.outcome.late.body_sent = (bytes.len() - head) as u64;
-    client.send(&bytes, exchange.location().timeouts.send).await
+    let mut bytes = reply.head(exchange, status, after);
+    let head = bytes.len() as u64;
+    let timeout = exchange.location().timeouts.send;
+    let body = if exchange.is_head() { ReplyBody::Bytes(Vec::new()) } else { reply.body };
+    let late = &mut exchange.outcome.late;
+    match body {
+        ReplyBody::Bytes(body) => {
+            bytes.extend_from_slice(&body);
+            late.sent = bytes.len() as u64;
+            late.body_sent = late.sent - head;
+            if client.send(&bytes, timeout).await { Ok(()) } else { Err(ProxyError::ClientTimeout) }
+        }
+        ReplyBody::File { file, .. } => {
+            let mut sent = 0;
+            let result = files::send::send(local, client, &bytes, file, timeout, &mut sent).await;
+            late.sent = sent;
+            late.body_sent = sent.saturating_sub(head);
+            if sent == 0 {
+                // The client can still be told properly.
+                exchange.outcome.status = 0;
+            }
+            result
+        }
+    }
 }
 
 impl Exchange {

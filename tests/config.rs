@@ -300,7 +300,7 @@ fn check_tells_what_there_is_on_stdout_and_leaves_with_0() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         text(&output.stdout),
-        format!("{}: 1 server, 5 locations, 2 upstreams: fine\n", path.display())
+        format!("{}: 1 server, 7 locations, 2 upstreams: fine\n", path.display())
     );
     assert_eq!(text(&output.stderr), "");
 }
@@ -381,7 +381,7 @@ fn only_files_and_pipes_of_up_to_16_mib_are_read() {
     let mut check = command.spawn().unwrap();
     check.stdin.take().unwrap().write_all(REFERENCE.as_bytes()).unwrap();
     let output = check.wait_with_output().unwrap();
-    assert_eq!(text(&output.stdout), "/dev/stdin: 1 server, 5 locations, 2 upstreams: fine\n");
+    assert_eq!(text(&output.stdout), "/dev/stdin: 1 server, 7 locations, 2 upstreams: fine\n");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::config::{AccessRules, Content};
 use crate::error::{ProxyError, Unauthorized};
 use crate::exchange::{ErrorWay, Exchange, Way};
+use crate::files::{self, Served as Filed};
 use crate::forward;
 use crate::reply::Reply;
 use crate::routing::route::Verdict;
@@ -18,6 +19,12 @@ struct Answer {
     status: u16,
     /// The values of `WWW-Authenticate`.
     challenges: Vec<Vec<u8>>,
+}
+
+/// What one part of the way of the subrequest has come to.
+enum Part {
+    Answer(Answer),
+    Elsewhere(Way),
 }
 
 /// Asks a path, as a GET without a body and with the fields of the request. Its answer goes to nobody; variables
@@ -66,7 +73,13 @@ async fn answer(
     let mut way = Way::Path(path.as_bytes().to_vec());
     loop {
         let error = match served(local, client, exchange, way).await {
-            Ok(answer) => return Ok(Answer { status: exchange.status_of(answer.status), ..answer }),
+            Ok(Part::Answer(answer)) => {
+                return Ok(Answer { status: exchange.status_of(answer.status), ..answer });
+            }
+            Ok(Part::Elsewhere(next)) => {
+                way = next;
+                continue;
+            }
             Err(error) if matches!(error.status(), 499) || matches!(error, ProxyError::Stopping) => {
                 return Err(error);
             }
@@ -90,12 +103,12 @@ async fn served(
     client: &mut Client,
     exchange: &mut Exchange,
     way: Way,
-) -> Result<Answer, ProxyError> {
-    let plain = |status| Answer { status, challenges: Vec::new() };
+) -> Result<Part, ProxyError> {
+    let plain = |status| Part::Answer(Answer { status, challenges: Vec::new() });
     match exchange.take(client, way) {
         Verdict::Content => {}
         Verdict::Answer(script) => {
-            return Reply::of_script(script, exchange, client).map(|r| plain(r.status));
+            return Reply::of_script(script, exchange, client).map(|reply| plain(reply.status));
         }
         Verdict::Internal => return Err(ProxyError::Internal),
         Verdict::Cycle => return Err(ProxyError::Cycle),
@@ -103,14 +116,29 @@ async fn served(
         Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
     }
     limit(local, client, exchange).await?;
-    match exchange.location().content {
-        Content::Proxy(_) => {
-            let answered = forward::ask(local, client, exchange, None).await?;
-            let status = answered.head.status;
-            let challenges = answered.head.fields.named("www-authenticate").map(<[u8]>::to_vec).collect();
-            answered.discard(local, exchange);
-            Ok(Answer { status, challenges })
-        }
-        Content::Nothing => Err(ProxyError::NoLocation),
-    }
+    let filed = match files::tried(exchange, client)? {
+        Some(filed) => filed,
+        None => match exchange.location().content {
+            Content::Proxy(_) => return upstream(local, client, exchange).await.map(Part::Answer),
+            Content::Files => files::serve(exchange, client)?,
+            Content::Nothing => return Err(ProxyError::NoLocation),
+        },
+    };
+    Ok(match filed {
+        Filed::Elsewhere(way) => Part::Elsewhere(way),
+        Filed::Reply(reply) => plain(reply.status),
+    })
+}
+
+/// What the upstream of the location says.
+async fn upstream(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<Answer, ProxyError> {
+    let answered = forward::ask(local, client, exchange, None).await?;
+    let status = answered.head.status;
+    let challenges = answered.head.fields.named("www-authenticate").map(<[u8]>::to_vec).collect();
+    answered.discard(local, exchange);
+    Ok(Answer { status, challenges })
 }

@@ -112,6 +112,7 @@ section! {
     Server at Server {
         listen: OneOrMany<TextOr<Listen>>,
         server_name: OneOrMany<String>,
+        try_files: OneOrMany<String>,
         location: Tables<Location>,
     }
     script: Script,
@@ -125,6 +126,8 @@ section! {
         path: String,
         internal: bool,
         proxy_pass: String,
+        alias: String,
+        try_files: OneOrMany<String>,
         location: Tables<Location>,
     }
     script: Script,
@@ -226,6 +229,7 @@ section! {
     }
     for_upstreams: ForUpstreams,
     for_access: ForAccess,
+    for_files: ForFiles,
 }
 
 section! {
@@ -281,6 +285,20 @@ section! {
         burst: u64,
         nodelay: bool,
         delay: u64,
+    }
+}
+
+section! {
+    /// Static files: inherited as [`ForLocations`] is.
+    ForFiles {
+        root: String,
+        index: OneOrMany<String>,
+        default_type: String,
+        types: Named<OneOrMany<String>>,
+        disable_symlinks: String,
+        etag: bool,
+        if_modified_since: String,
+        max_ranges: u64,
     }
 }
 

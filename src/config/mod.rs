@@ -4,6 +4,7 @@ mod access;
 mod check;
 pub mod error;
 pub mod file;
+mod files;
 mod read;
 pub mod units;
 mod upstream;
@@ -30,6 +31,10 @@ pub use access::{
     AccessRules, AuthBasic, ConnZone, LimitConn, LimitReq, Limits, RealIp, RealIpHeader, ReqZone, Zones,
 };
 pub use error::ConfigErrors;
+pub use files::{
+    Fallback, FileRoot, FileRules, IfModifiedSince, RefusedLinks, Replaced, Symlinks, TryEntry, TryFiles,
+    Types,
+};
 pub use upstream::{
     Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, To, Upstream,
     UpstreamAddress, UpstreamServer,
@@ -160,6 +165,8 @@ pub struct Location {
     pub script: Vec<Step>,
     /// Where its answers come from.
     pub content: Content,
+    /// Its static files; also where the answers come from elsewhere, for variables and `try_files`.
+    pub files: FileRules,
     /// What is answered instead of an error.
     pub error_pages: Vec<ErrorPage>,
     /// Whether errors of the upstream are answered so, too. nginx: `proxy_intercept_errors`.
@@ -193,7 +200,7 @@ impl Location {
     pub fn proxy_pass(&self) -> Option<&ProxyPass> {
         match &self.content {
             Content::Proxy(pass) => Some(pass),
-            Content::Nothing => None,
+            Content::Files | Content::Nothing => None,
         }
     }
 
@@ -208,6 +215,8 @@ impl Location {
 pub enum Content {
     /// From an upstream: `proxy_pass`.
     Proxy(ProxyPass),
+    /// From the file system: `root` or `alias`.
+    Files,
     /// There are none but those of its steps: all others are 404.
     Nothing,
 }

@@ -21,6 +21,8 @@ pub struct Course {
     /// Whether a `rewrite … break` has changed the path in this very location: the URI part of its
     /// `proxy_pass` then says nothing.
     pub is_broken: bool,
+    /// Whether `try_files` has found its path behind an `alias` that stands for whole paths.
+    pub is_behind_alias: bool,
     /// Whether an error page made a GET of it, or it is a subrequest.
     pub is_get: bool,
     /// Whether it is that of a subrequest, whose answer is not for the client.

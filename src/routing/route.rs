@@ -123,6 +123,7 @@ impl<'a> Router<'a> {
 
     fn enter(self, course: &mut Course, location: usize) -> Routed {
         course.is_broken = false;
+        course.is_behind_alias = false;
         let script = &self.server.locations[location].script;
         if script.is_empty() {
             return Routed { location, verdict: Verdict::Content };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::client::ClientInfo;
 use crate::clock;
 use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, UpstreamAddress};
+use crate::files::path::{self, Place};
 use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
 use crate::http1::head::{RequestHead, ResponseHead};
@@ -171,6 +172,9 @@ impl Values<'_> {
             return;
         }
         match variable {
+            Variable::DocumentRoot | Variable::RealpathRoot | Variable::RequestFilename => {
+                self.of_files(variable, out);
+            }
             Variable::Capture(group) => self.course.slots.capture(*group, out),
             Variable::User(slot) => self.of_operator(*slot, out),
             Variable::Arg(_) | Variable::Args | Variable::Cookie(_) | Variable::Http(_) => {
@@ -219,6 +223,22 @@ impl Values<'_> {
     pub fn proxy_host(&self) -> &str {
         let written = || self.location.proxy_pass().map_or("", |pass| pass.host.as_str());
         self.outcome.aim.as_ref().map_or_else(written, |aim| aim.host.as_str())
+    }
+
+    /// Where the files of the location are. A root can be made of the operator's variables, and these of it.
+    fn of_files(&self, variable: &Variable, out: &mut Vec<u8>) {
+        let root = self.location.files.root.as_ref();
+        let fill = |template: &Template, out: &mut Vec<u8>| template.write(out, self, verbatim);
+        self.course.nested(|| match variable {
+            Variable::DocumentRoot => out.extend(path::document_root(root, &fill)),
+            Variable::RealpathRoot => out.extend(path::realpath_root(root, &fill)),
+            _ => {
+                let uri = self.request.map_or(&b"/"[..], |request| self.course.path(request));
+                let is_behind_alias = self.course.is_behind_alias;
+                let place = root.map(|root| Place { root, is_behind_alias, fill: &fill });
+                out.extend(place.and_then(|place| place.file(uri).ok()).unwrap_or_default());
+            }
+        });
     }
 
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {

@@ -148,10 +148,12 @@ impl Check<'_> {
     ) -> Option<Location> {
         let file = written.get_ref();
         let script = self.script(&file.script);
-        if file.proxy_pass.is_absent() && script.is_empty() && file.location.is_absent() {
-            let help =
-                "write where its answers come from: `proxy_pass = \"http://127.0.0.1:3000\"`, or `return`";
-            self.missing(written.span(), "a location needs a `proxy_pass` or a `return`", help);
+        let try_files = self.try_files(&file.try_files, &settings.files);
+        let has_files = settings.files.is_rooted() || !file.try_files.is_absent();
+        if file.proxy_pass.is_absent() && script.is_empty() && file.location.is_absent() && !has_files {
+            let help = "write where its answers come from: `proxy_pass = \"http://127.0.0.1:3000\"`, \
+                        `root = \"/srv/www\"`, or `return`";
+            self.missing(written.span(), "a location needs a `proxy_pass`, a `root` or a `return`", help);
         }
         let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass)));
         if let Some((written, Some(pass))) = &pass
@@ -161,19 +163,28 @@ impl Check<'_> {
             self.mistakes.push(no_uri(written.span()));
         }
         let content = match pass {
+            None if settings.files.has_root() => Content::Files,
             None => Content::Nothing,
             Some((_, pass)) => Content::Proxy(pass?),
         };
         let internal = plain(&file.internal).unwrap_or(false);
         let access_log = self.access_log(settings);
-        Some(self.with_settings(matcher?, content, script, internal, settings.clone(), access_log))
+        let mut location =
+            self.with_settings(matcher?, content, script, internal, settings.clone(), access_log);
+        location.files.try_files = try_files;
+        Some(location)
     }
 
     /// What a server says outside of its locations, as a location of its own.
-    pub(super) fn outer_location(&mut self, settings: &Settings) -> Location {
+    pub(super) fn outer_location(&mut self, written: &file::Server, settings: &Settings) -> Location {
         let access_log = self.access_log(settings);
         let nowhere = PathMatcher::Named(String::new());
-        self.with_settings(nowhere, Content::Nothing, Vec::new(), false, settings.clone(), access_log)
+        let content = if settings.files.has_root() { Content::Files } else { Content::Nothing };
+        let try_files = self.try_files(&written.try_files, &settings.files);
+        let mut location =
+            self.with_settings(nowhere, content, Vec::new(), false, settings.clone(), access_log);
+        location.files.try_files = try_files;
+        location
     }
 
     fn with_settings(
@@ -204,6 +215,7 @@ impl Check<'_> {
             },
             set_headers: settings.set_headers.unwrap_or_default(),
             pass_trailers: settings.pass_trailers.unwrap_or(false),
+            files: settings.files.rules(),
             error_pages: settings.error_pages.unwrap_or_default(),
             access_log,
         }

@@ -2,6 +2,7 @@
 
 mod access;
 mod error_pages;
+mod files;
 mod headers;
 mod limits;
 mod listen;

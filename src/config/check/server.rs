@@ -95,6 +95,7 @@ impl Check<'_> {
         let script = self.script(&written.script);
         let mut found = Found::default();
         self.locations(in_file, None, &settings, &mut found);
+        let outer = self.outer_location(written, &settings);
         self.check_gotos(&found);
         let Found { mut locations, parents } = found;
         let candidate = |location: usize| Candidate {
@@ -105,7 +106,7 @@ impl Check<'_> {
         };
         let paths = Locations::new(&(0..locations.len()).map(candidate).collect::<Vec<_>>());
         let named = named(&locations);
-        locations.push(self.outer_location(&settings));
+        locations.push(outer);
         let real_ip = Arc::new(settings.access.real_ip());
         for access in locations.iter_mut().map(|location| &mut location.access) {
             if access.real_ip == real_ip {
@@ -136,7 +137,8 @@ impl Check<'_> {
         for location in written {
             let matcher = self.path(location, &mut seen);
             let file = location.get_ref();
-            let settings = self.settings(&file.for_locations).inside(outer);
+            let mut settings = self.settings(&file.for_locations).inside(outer);
+            self.location_alias(file, matcher.as_ref(), &mut settings.files);
             let checked = self.location(location, matcher, &settings);
             // What is nested in one that is not right is checked, too.
             let place = checked.is_some().then_some(found.locations.len());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::AccessSettings;
+use super::files::FileSettings;
 use super::logs::Access;
 use super::next_upstream::NextSettings;
 use super::{Check, plain};
@@ -40,6 +41,7 @@ pub(super) struct Settings {
     port_in_redirect: Option<bool>,
     server_name_in_redirect: Option<bool>,
     pub(super) forwarded_headers: Option<ForwardedHeaders>,
+    pub(super) files: FileSettings,
 }
 
 /// How the idle time of tunnels is written: under its own name, or as people know it from nginx.
@@ -98,6 +100,7 @@ impl Settings {
             port_in_redirect: self.port_in_redirect.or(outer.port_in_redirect),
             server_name_in_redirect: self.server_name_in_redirect.or(outer.server_name_in_redirect),
             forwarded_headers: self.forwarded_headers.or(outer.forwarded_headers),
+            files: self.files.inside(&outer.files),
         }
     }
 
@@ -173,6 +176,7 @@ impl Check<'_> {
             port_in_redirect: plain(&written.port_in_redirect),
             server_name_in_redirect: plain(&written.server_name_in_redirect),
             forwarded_headers: self.forwarded_headers(&written.forwarded_headers),
+            files: self.file_settings(&written.for_files),
         }
     }
 

@@ -297,6 +297,15 @@ impl FromToml for Named<String> {
     }
 }
 
+impl FromToml for Named<OneOrMany<String>> {
+    const EXPECTED: &'static str = "a table: `{ \"text/html\" = [\"html\", \"htm\"] }`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else { return reader.wrong_type::<Self, _>(key, value) };
+        Some(Self(named(key, table, reader)))
+    }
+}
+
 /// A line of nginx's `proxy_set_header` as an entry of the table.
 fn field((name, value): (&str, &str)) -> String {
     let value = value.trim_matches([' ', ':', '=', ';', '"', '\'']);
