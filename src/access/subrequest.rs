@@ -21,6 +21,12 @@ struct Answer {
     challenges: Vec<Vec<u8>>,
 }
 
+/// What one part of the way of the subrequest has come to.
+enum Part {
+    Answer(Answer),
+    Elsewhere(Way),
+}
+
 /// Asks a path, as a GET without a body and with the fields of the request. Its answer goes to nobody; variables
 /// are set from it, whatever it is.
 ///
@@ -67,10 +73,10 @@ async fn answer(
     let mut way = Way::Path(path.as_bytes().to_vec());
     loop {
         let error = match served(local, client, exchange, way).await {
-            Ok(Turn::Answer(answer)) => {
+            Ok(Part::Answer(answer)) => {
                 return Ok(Answer { status: exchange.status_of(answer.status), ..answer });
             }
-            Ok(Turn::Elsewhere(next)) => {
+            Ok(Part::Elsewhere(next)) => {
                 way = next;
                 continue;
             }
@@ -90,14 +96,6 @@ async fn answer(
     }
 }
 
-/// What one part of the way came to.
-enum Turn {
-    /// The subrequest is answered.
-    Answer(Answer),
-    /// It goes on.
-    Elsewhere(Way),
-}
-
 /// Takes one part of the way. As in nginx the limits of the location hold, but nobody is asked whether the
 /// subrequest may come.
 async fn served(
@@ -105,12 +103,12 @@ async fn served(
     client: &mut Client,
     exchange: &mut Exchange,
     way: Way,
-) -> Result<Turn, ProxyError> {
-    let plain = |status| Turn::Answer(Answer { status, challenges: Vec::new() });
+) -> Result<Part, ProxyError> {
+    let plain = |status| Part::Answer(Answer { status, challenges: Vec::new() });
     match exchange.take(client, way) {
         Verdict::Content => {}
         Verdict::Answer(script) => {
-            return Reply::of_script(script, exchange, client).map(|r| plain(r.status));
+            return Reply::of_script(script, exchange, client).map(|reply| plain(reply.status));
         }
         Verdict::Internal => return Err(ProxyError::Internal),
         Verdict::Cycle => return Err(ProxyError::Cycle),
@@ -121,19 +119,26 @@ async fn served(
     let filed = match files::tried(exchange, client)? {
         Some(filed) => filed,
         None => match exchange.location().content {
-            Content::Proxy(_) => {
-                let answered = forward::ask(local, client, exchange, None).await?;
-                let status = answered.head.status;
-                let challenges = answered.head.fields.named("www-authenticate").map(<[u8]>::to_vec).collect();
-                answered.discard(local, exchange);
-                return Ok(Turn::Answer(Answer { status, challenges }));
-            }
+            Content::Proxy(_) => return upstream(local, client, exchange).await.map(Part::Answer),
             Content::Files => files::serve(exchange, client)?,
             Content::Nothing => return Err(ProxyError::NoLocation),
         },
     };
     Ok(match filed {
-        Filed::Elsewhere(way) => Turn::Elsewhere(way),
+        Filed::Elsewhere(way) => Part::Elsewhere(way),
         Filed::Reply(reply) => plain(reply.status),
     })
+}
+
+/// What the upstream of the location says.
+async fn upstream(
+    local: &Rc<Local>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<Answer, ProxyError> {
+    let answered = forward::ask(local, client, exchange, None).await?;
+    let status = answered.head.status;
+    let challenges = answered.head.fields.named("www-authenticate").map(<[u8]>::to_vec).collect();
+    answered.discard(local, exchange);
+    Ok(Answer { status, challenges })
 }

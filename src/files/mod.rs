@@ -57,6 +57,8 @@ pub fn tried(exchange: &mut Exchange, client: &Client) -> Result<Option<Served>,
 pub fn serve(exchange: &Exchange, client: &Client) -> Result<Served, ProxyError> {
     let rules = &exchange.location().files;
     Ok(match ask(exchange, client, find::find).map_err(ProxyError::File)? {
+        // Nobody gets the answer to a subrequest; as in nginx the client's conditions are not for it.
+        Found::File(_) if exchange.course().is_subrequest => Served::Reply(Reply::of_status(200)),
         Found::File(file) => {
             let fields = &exchange.request().head.fields;
             let answer = file.answer(fields, rules, exchange.status_of(200)).map_err(ProxyError::File)?;
