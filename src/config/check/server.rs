@@ -15,6 +15,7 @@ use crate::config::file::{self, ForServers, OffOr, OneOrMany, Size, Value};
 use crate::config::{ClientLimits, EncodedSlashes, Location, Server};
 use crate::http1::head::MAX_FIELDS;
 use crate::routing::location::{Candidate, Locations, PathMatcher};
+use crate::routing::values::hostname;
 
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
@@ -119,7 +120,7 @@ impl Check<'_> {
         locations.push(self.outer_location(&settings));
         let trusted = own.trusted_proxies.clone().unwrap_or_default();
         Server {
-            name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
+            name: names.first().map(|name| main_name(name.get_ref())).unwrap_or_default(),
             paths,
             named,
             locations,
@@ -267,6 +268,15 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// `$server_name` for the first name of a server, as nginx has it.
+fn main_name(name: &str) -> String {
+    match name {
+        "$hostname" => hostname().to_ascii_lowercase(),
+        _ if name.starts_with('~') => name.to_owned(),
+        _ => name.strip_prefix('.').unwrap_or(name).to_ascii_lowercase(),
     }
 }
 
