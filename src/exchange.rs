@@ -37,6 +37,8 @@ pub struct Exchange {
     subject: Subject,
     origin: Origin,
     started: Instant,
+    /// Where a redirect leads whose body an error page writes.
+    pub(crate) redirect: Option<Vec<u8>>,
     /// Whether the client wanted the connection for another protocol.
     pub wants_upgrade: bool,
     /// Whether the body was read to its end; an exchange without a body begins so.
@@ -133,6 +135,7 @@ impl Exchange {
             course: Course::default(),
             page_status: None,
             is_error_page: false,
+            redirect: None,
             subject,
             origin,
             started,
@@ -288,6 +291,7 @@ impl Exchange {
     /// An error stands for itself, whatever error page it came from.
     pub(crate) fn forget_page_status(&mut self) {
         self.page_status = None;
+        self.redirect = None;
     }
 
     /// How the body goes to an upstream.

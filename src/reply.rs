@@ -71,11 +71,16 @@ impl Reply {
     /// What a script has answered; `Err` for a status that is an error like any other.
     ///
     /// # Errors
-    /// The status is 400 or more.
-    pub fn of_script(answer: Answer, exchange: &Exchange, client: &Client) -> Result<Self, ProxyError> {
+    /// The status is 400 or more, or has an error page.
+    pub fn of_script(answer: Answer, exchange: &mut Exchange, client: &Client) -> Result<Self, ProxyError> {
         match answer {
-            Answer::Status(status) if status >= 400 => Err(ProxyError::Returned(status)),
+            Answer::Status(status) if status >= 400 || exchange.has_error_page(status) => {
+                Err(ProxyError::Returned(status))
+            }
             Answer::Status(status) => {
+                if status >= 300 {
+                    exchange.forget_page_status();
+                }
                 Ok(Self { status, fields: Vec::new(), body: ReplyBody::Bytes(Vec::new()) })
             }
             Answer::Text(status, text) => {
@@ -84,7 +89,15 @@ impl Reply {
                 let fields = vec![("Content-Type", media_type.as_bytes().to_vec())];
                 Ok(Self { status, fields, body: ReplyBody::Bytes(text) })
             }
-            Answer::Redirect(status, to) => Ok(Self::redirect(status, exchange.absolute(client, to))),
+            Answer::Redirect(status, to) if exchange.has_error_page(status) => {
+                exchange.redirect = Some(exchange.absolute(client, to));
+                Err(ProxyError::Returned(status))
+            }
+            Answer::Redirect(status, to) => {
+                // nginx: it stands for itself, on an error page, too.
+                exchange.forget_page_status();
+                Ok(Self::redirect(status, exchange.absolute(client, to)))
+            }
         }
     }
 
@@ -123,6 +136,10 @@ impl Reply {
         clock::with_http(|date| line(&mut out, "Date", date.as_bytes()));
         for (name, value) in self.fields.iter().filter(|(_, value)| is_clean(value)) {
             line(&mut out, name, value);
+        }
+        let has_location = self.fields.iter().any(|(name, _)| *name == "Location");
+        if let Some(to) = exchange.redirect.as_ref().filter(|to| !has_location && is_clean(to)) {
+            line(&mut out, "Location", to);
         }
         // RFC 9110 §8.6: a 204 has no length, and that of a 304 would be the whole file's.
         if !matches!(status, 204 | 304) {

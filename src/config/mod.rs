@@ -99,7 +99,7 @@ pub enum ListenAddress {
 /// The locations that share a host name.
 #[derive(Debug)]
 pub struct Server {
-    /// The first name as written: `$server_name`; empty without a `server_name`.
+    /// The first name: `$server_name`; empty without a `server_name`.
     pub name: String,
     /// Finds a location for a path, as a place in `locations`.
     pub paths: Locations,

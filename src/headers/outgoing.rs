@@ -98,7 +98,11 @@ fn target(
     };
     for (query, separator) in own_query.into_iter().chain(query).zip(*b"?&") {
         out.push(separator);
-        out.extend_from_slice(query);
+        match course.is_rewritten() {
+            true => escape::query(out, query),
+            // Both have been checked already.
+            false => out.extend_from_slice(query),
+        }
     }
     Ok(())
 }

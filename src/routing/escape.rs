@@ -10,19 +10,34 @@ pub fn argument(out: &mut Vec<u8>, text: &[u8]) {
     encode(out, text, |byte| matches!(byte, b'#' | b'%' | b'?' | b'&' | b'+' | b';'));
 }
 
+/// Writes a query that was put together from parts: those may have been decoded, so what would end the target
+/// or the line is encoded. What is encoded already stays as it is.
+pub fn query(out: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        match byte {
+            ..=b' ' | 0x7f | b'#' => push_encoded(out, byte),
+            _ => out.push(byte),
+        }
+    }
+}
+
 fn encode(out: &mut Vec<u8>, text: &[u8], is_special: impl Fn(u8) -> bool) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in text {
         let is_forbidden = byte <= b' ' || byte >= 0x7f || b"\"<>\\^`{|}".contains(&byte);
         if is_forbidden || is_special(byte) {
-            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            push_encoded(out, byte);
         } else {
             out.push(byte);
         }
     }
 }
 
-/// Decodes what needs no encoding in the target of a redirect, up to its query.
+fn push_encoded(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+}
+
+/// Decodes what needs no encoding in the target of a redirect, up to its query. As in nginx a `%3F` begins one.
 pub fn tidy_redirect(text: &[u8]) -> Vec<u8> {
     let end = memchr::memchr(b'?', text).unwrap_or(text.len());
     let mut tidy = Vec::with_capacity(text.len());
@@ -32,12 +47,16 @@ pub fn tidy_redirect(text: &[u8]) -> Vec<u8> {
         match (byte, digit(0).zip(digit(1))) {
             (b'%', Some((high, low))) => {
                 let decoded = (high * 16 + low) as u8;
-                if decoded > b'%' && decoded < 0x7f && decoded != b'?' {
-                    tidy.push(decoded);
-                } else {
-                    tidy.extend_from_slice(&rest[..3]);
-                }
                 rest = &behind[2..];
+                match decoded {
+                    b'?' => {
+                        tidy.push(decoded);
+                        tidy.extend_from_slice(rest);
+                        rest = b"";
+                    }
+                    b'&'..0x7f => tidy.push(decoded),
+                    _ => tidy.extend_from_slice(&[byte, behind[0], behind[1]]),
+                }
             }
             _ => {
                 tidy.push(byte);
@@ -61,11 +80,15 @@ mod tests {
         out.clear();
         argument(&mut out, b"a b+c&d");
         assert_eq!(out, b"a%20b%2Bc%26d");
+        out.clear();
+        query(&mut out, b"a=b c%20d&e=\r\nX: y#+?\xff");
+        assert_eq!(out, b"a=b%20c%20d&e=%0D%0AX:%20y%23+?\xff");
     }
 
     #[test]
     fn a_redirect_keeps_only_the_encoding_that_it_needs() {
-        assert_eq!(tidy_redirect(b"/%41%20%2F%3f?%41"), b"/A%20/%3f?%41");
+        assert_eq!(tidy_redirect(b"/%41%20%2F%25?%41"), b"/A%20/%25?%41");
+        assert_eq!(tidy_redirect(b"/%41%3f%41?%41"), b"/A?%41?%41");
         assert_eq!(tidy_redirect(b"/100%"), b"/100%");
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Router<'a> {
         if !self.server.script.is_empty() {
             course.tell(|| Event::Script(None));
             let mut run = Run::new(self, course, outer);
-            match run.steps(&self.server.script) {
+            match run.take(&self.server.script) {
                 Ended::Through => {}
                 ended => return self.ended(course, outer, ended),
             }
@@ -130,7 +130,7 @@ impl<'a> Router<'a> {
         }
         course.tell(|| Event::Script(Some(location)));
         let mut run = Run::new(self, course, location);
-        let ended = run.steps(script);
+        let ended = run.take(script);
         if run.is_changed && matches!(ended, Ended::Through) {
             return match course.may_change() {
                 true => self.search(course),
@@ -198,6 +198,16 @@ struct Run<'a, 'c> {
 impl<'a, 'c> Run<'a, 'c> {
     fn new(router: Router<'a>, course: &'c mut Course, location: usize) -> Self {
         Self { router, course, location, is_changed: false, is_over: false, encodes_groups: true }
+    }
+
+    /// All steps of a server or of a location. What they leave must be a path: nginx would send `GET x`, or
+    /// open a file beside the root.
+    fn take(&mut self, steps: &[Step]) -> Ended {
+        let path = |run: &Self| run.course.path(run.router.request).first().copied();
+        match self.steps(steps) {
+            Ended::Through if self.course.is_rewritten() && path(self) != Some(b'/') => Ended::BadPath,
+            ended => ended,
+        }
     }
 
     fn steps(&mut self, steps: &[Step]) -> Ended {

@@ -185,6 +185,18 @@ impl Peer {
     #[track_caller]
     pub fn response(&mut self) -> Response {
         let head = self.head();
+        self.response_behind(head)
+    }
+
+    /// Takes a whole response; `None` if the connection ends before there is a head.
+    #[track_caller]
+    pub fn response_if_any(&mut self) -> Option<Response> {
+        let head = self.head_if_any()?;
+        Some(self.response_behind(head))
+    }
+
+    #[track_caller]
+    fn response_behind(&mut self, head: Head) -> Response {
         let status = head.status();
         let mut trailers = Vec::new();
         let body = match (status, head.field("Transfer-Encoding"), head.field("Content-Length")) {

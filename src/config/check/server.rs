@@ -14,6 +14,7 @@ use crate::config::file::{self, ForServers, OffOr, Size, Value};
 use crate::config::{ClientLimits, EncodedSlashes, Location, Server};
 use crate::http1::head::MAX_FIELDS;
 use crate::routing::location::{Candidate, Locations, PathMatcher};
+use crate::routing::values::hostname;
 
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
@@ -114,7 +115,7 @@ impl Check<'_> {
             }
         }
         Server {
-            name: names.first().map(|name| name.get_ref().clone()).unwrap_or_default(),
+            name: names.first().map(|name| main_name(name.get_ref())).unwrap_or_default(),
             paths,
             named,
             locations,
@@ -239,5 +240,14 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// `$server_name` for the first name of a server, as nginx has it.
+fn main_name(name: &str) -> String {
+    match name {
+        "$hostname" => hostname().to_ascii_lowercase(),
+        _ if name.starts_with('~') => name.to_owned(),
+        _ => name.strip_prefix('.').unwrap_or(name).to_ascii_lowercase(),
     }
 }
