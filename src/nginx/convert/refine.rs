@@ -1,0 +1,185 @@
+//! Whatever hopgate's own check does not take is reported in its words, and taken out, until all is right.
+
+use std::collections::HashSet;
+
+use super::Converted;
+use super::location::refuse;
+use super::toml::{Address, Header, Item, Origin, Table, Value, Written};
+use crate::config::error::Mistake;
+use crate::config::{Config, ConfigErrors};
+use crate::nginx::parse::File;
+use crate::nginx::report::Report;
+use crate::nginx::{ImportError, Imported};
+
+/// Keys that a location or server must not be without if they cannot be used: it refuses then.
+const ESSENTIAL: &[&str] = &[
+    "proxy_pass",
+    "root",
+    "alias",
+    "return",
+    "rewrite",
+    "set",
+    "try_files",
+    "internal",
+    "access",
+    "satisfy",
+    "auth_basic",
+    "auth_basic_user_file",
+    "auth_request",
+];
+
+/// Stands above the status of what is not carried over.
+const LOST: &str = "A line of nginx could not be carried over: see what import said of it.";
+
+/// More rounds than any file needs: each takes something out.
+const MOST_ROUNDS: usize = 500;
+
+/// Checks what was written, and takes out what is refused.
+///
+/// # Errors
+/// There is nothing left to take out, and it is still no configuration: that is a bug.
+pub fn until_it_is_right(
+    mut converted: Converted,
+    files: &[File],
+    check: impl Fn(&str) -> Result<Config, ConfigErrors>,
+) -> Result<Imported, ImportError> {
+    for _ in 0..MOST_ROUNDS {
+        let written = converted.top.write();
+        let errors = match check(&written.text) {
+            Ok(_) => return Ok(imported(converted, written, files)),
+            Err(errors) => errors,
+        };
+        if !take_out(&mut converted, &written, errors.mistakes()) {
+            return Err(ImportError::Bug { toml: written.text, errors });
+        }
+    }
+    let written = converted.top.write();
+    match check(&written.text) {
+        Ok(_) => Ok(imported(converted, written, files)),
+        Err(errors) => Err(ImportError::Bug { toml: written.text, errors }),
+    }
+}
+
+fn imported(mut converted: Converted, written: Written, files: &[File]) -> Imported {
+    converted.reports.sort_by_key(|report| (report.place.file, report.place.span.start));
+    converted.reports.dedup();
+    Imported {
+        toml: written.text,
+        reports: converted.reports.iter().map(|report| report.line(files)).collect(),
+        notes: converted.notes.iter().map(|note| note.line(files)).collect(),
+    }
+}
+
+/// Whether anything was taken out. Places are told before anything moves, and the last ones go first.
+fn take_out(converted: &mut Converted, written: &Written, mistakes: &[Mistake]) -> bool {
+    let mut found: Vec<(Address, &Mistake)> = Vec::new();
+    let mut seen: HashSet<(Vec<usize>, Vec<usize>)> = HashSet::new();
+    for mistake in mistakes {
+        let Some(address) = written.around(mistake.span.start).next() else { continue };
+        if seen.insert((address.tables.clone(), address.inner.clone())) {
+            found.push((address.clone(), mistake));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| (&b.tables, &b.inner).cmp(&(&a.tables, &a.inner)));
+    let mut is_done = false;
+    for (address, mistake) in found {
+        is_done |= take_one(converted, &address, mistake);
+    }
+    is_done
+}
+
+fn take_one(converted: &mut Converted, address: &Address, mistake: &Mistake) -> bool {
+    let Some((entry, inner)) = address.inner.split_first() else {
+        return take_table(converted, address, mistake);
+    };
+    let Some(table) = converted.top.at_mut(&address.tables) else { return false };
+    let Some(key) = table.entries.get(*entry).map(|entry| entry.key.clone()) else { return false };
+    let origin = nearest_origin(&table.entries[*entry].item, inner).or_else(|| table.origin.clone());
+    let is_location = matches!(&table.header, Header::Many(path) if path.last().is_some_and(|last| last == "location"));
+    if key == "path" && is_location {
+        say(&mut converted.reports, origin, mistake, "the location is left out");
+        return remove_table(&mut converted.top, &address.tables);
+    }
+    if ESSENTIAL.contains(&key.as_str()) && (is_location || is_server(table)) {
+        say(&mut converted.reports, origin, mistake, "everything here is answered 503 instead");
+        table.entries.remove(*entry);
+        refuse(table, 503, LOST);
+        return true;
+    }
+    if ESSENTIAL.contains(&key.as_str()) && address.tables.is_empty() {
+        say(&mut converted.reports, origin, mistake, "everything is answered 503 instead");
+        table.entries.remove(*entry);
+        let servers = table.tables.iter_mut().filter(|table| is_server(table));
+        servers.for_each(|server| refuse(server, 503, LOST));
+        return true;
+    }
+    say(&mut converted.reports, origin, mistake, "the line is left out");
+    remove_value(table, *entry, inner);
+    true
+}
+
+fn is_server(table: &Table) -> bool {
+    matches!(&table.header, Header::Many(path) if path.len() == 1 && path[0] == "server")
+}
+
+/// Takes the innermost value out that has a directive of its own, or the whole entry.
+fn remove_value(table: &mut Table, entry: usize, inner: &[usize]) {
+    let item = &mut table.entries[entry].item;
+    let depth = (1..=inner.len()).rev().find(|depth| origin_at(item, &inner[..*depth]).is_some());
+    if let Some(depth) = depth {
+        let (last, way) = (inner[depth - 1], &inner[..depth - 1]);
+        let outer = way.iter().try_fold(&mut *item, |item, place| item.value.inner_mut(*place));
+        if let Some(outer) = outer {
+            outer.value.remove(last);
+        }
+        // An empty table of fields still replaces the one outside of it; an empty list says nothing.
+        if !matches!(&item.value, Value::List(items) if items.is_empty()) {
+            return;
+        }
+    }
+    table.entries.remove(entry);
+}
+
+fn take_table(converted: &mut Converted, address: &Address, mistake: &Mistake) -> bool {
+    if address.tables.is_empty() {
+        return false;
+    }
+    let Some(table) = converted.top.at_mut(&address.tables) else { return false };
+    let origin = table.origin.clone();
+    let is_location = matches!(&table.header, Header::Many(path) if path.last().is_some_and(|last| last == "location"));
+    if is_location && !table.has("return") {
+        say(&mut converted.reports, origin, mistake, "everything here is answered 503 instead");
+        refuse(table, 503, "This location could not be carried over: see what import said of it.");
+        return true;
+    }
+    say(&mut converted.reports, origin, mistake, "it is left out");
+    remove_table(&mut converted.top, &address.tables)
+}
+
+fn remove_table(top: &mut Table, way: &[usize]) -> bool {
+    let Some((last, way)) = way.split_last() else { return false };
+    let Some(outer) = top.at_mut(way).filter(|outer| *last < outer.tables.len()) else { return false };
+    outer.tables.remove(*last);
+    true
+}
+
+fn origin_at<'a>(item: &'a Item, way: &[usize]) -> Option<&'a Origin> {
+    let inner = way.iter().try_fold(item, |item, place| match &item.value {
+        Value::List(items) => items.get(*place),
+        Value::Pairs(pairs) => pairs.get(*place).map(|(_, item)| item),
+        Value::Text(_) | Value::Bare(_) => None,
+    });
+    inner.and_then(|inner| inner.origin.as_ref())
+}
+
+/// Of the innermost value that has one.
+fn nearest_origin(item: &Item, way: &[usize]) -> Option<Origin> {
+    (0..=way.len()).rev().find_map(|depth| origin_at(item, &way[..depth])).cloned()
+}
+
+fn say(reports: &mut Vec<Report>, origin: Option<Origin>, mistake: &Mistake, follows: &str) {
+    let Some(origin) = origin else { return };
+    let help = mistake.help.as_ref().map_or_else(String::new, |help| format!("; {}", help.replace('\n', " ")));
+    let text = format!("{}, so {follows}{help}", mistake.message);
+    reports.push(Report::new(origin.place, &origin.directive, &text));
+}
