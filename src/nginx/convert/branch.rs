@@ -1,7 +1,7 @@
 //! `if` blocks that are more than steps, and `limit_except`: named locations that say the same.
 
 use super::toml::{Entry, Header, Item, Table, Value};
-use super::{Convert, Level, Scope, facts, origin, script::Op};
+use super::{Convert, Level, Scope, origin, script::Op};
 use crate::nginx::parse::Directive;
 
 /// Keys of a location that its named ones do not take over: nginx's `if` does not inherit them.
@@ -138,11 +138,6 @@ fn escaped(text: &str) -> String {
         escaped.push(c);
     }
     escaped
-}
-
-/// Whether an `if` is there for upgrades alone, so that nothing is left of it.
-pub(super) fn is_for_upgrades(directive: &Directive) -> bool {
-    !directive.children().is_empty() && directive.children().iter().all(facts::is_upgrade_line)
 }
 
 /// The location that nothing was made of.

@@ -84,6 +84,7 @@ impl Convert<'_> {
         top.tables = http.table.tables;
         top.tables.extend(children);
         top.comments = self.head(path, &top);
+        top.shorten();
         top
     }
 
@@ -226,7 +227,6 @@ impl Convert<'_> {
         if !top.has("access_log") {
             lines.push("What no access_log says goes to standard output, errors to standard error.".to_owned());
         }
-        lines.push(String::new());
         lines
     }
 }

@@ -80,6 +80,10 @@ fn take_out(converted: &mut Converted, written: &Written, mistakes: &[Mistake]) 
             found.push((address.clone(), mistake));
         }
     }
+    // What a table lacks may be a consequence of what is wrong in it.
+    if found.iter().any(|(address, _)| !address.inner.is_empty()) {
+        found.retain(|(address, _)| !address.inner.is_empty());
+    }
     found.sort_by(|(a, _), (b, _)| (&b.tables, &b.inner).cmp(&(&a.tables, &a.inner)));
     let mut is_done = false;
     for (address, mistake) in found {

@@ -62,7 +62,7 @@ fn rules(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, ke
         // `default` may stand among others.
         ["default"] if words.contains(&"default") && !scope.table.has(key) => scope.set(key, text(directive, "default")),
         _ => {
-            let line = directive.args.iter().map(super::script::quoted_word).collect::<Vec<_>>().join(" ");
+            let line = directive.texts().map(crate::config::words::quote).collect::<Vec<_>>().join(" ");
             if let Some(Value::Text(first)) = scope.table.find(key).map(|entry| entry.item.value.clone()) {
                 let origin = scope.table.find(key).and_then(|entry| entry.item.origin.clone());
                 scope.set(key, Item::new(Value::List(vec![Item { value: Value::Text(first), origin }])));

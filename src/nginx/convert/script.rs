@@ -2,7 +2,8 @@
 
 use super::toml::{Entry, Header, Item, Origin, Table, Value};
 use super::{Convert, Scope, origin};
-use crate::nginx::parse::{Directive, Word};
+use crate::config::words::quote;
+use crate::nginx::parse::Directive;
 
 /// One step of what the rewrite module does in a server or location.
 #[derive(Clone, Debug)]
@@ -31,6 +32,9 @@ pub enum Op {
 /// `set $name value`
 pub fn set(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, _: &str) {
     let name = directive.arg(0).trim_start_matches('$').to_owned();
+    if name == "limit_rate" {
+        return convert.report(directive, "transfers have no speed limit; limit them with the kernel, or not at all");
+    }
     if refuse_unknown(convert, scope, directive, &[directive.arg(1)]) {
         return;
     }
@@ -42,7 +46,7 @@ pub fn rewrite(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directi
     if refuse_unknown(convert, scope, directive, &[directive.arg(1)]) {
         return;
     }
-    let line = directive.args.iter().map(quoted_word).collect::<Vec<_>>().join(" ");
+    let line = directive.texts().map(quote).collect::<Vec<_>>().join(" ");
     scope.step(Op::Rewrite(super::text(directive, line)));
 }
 
@@ -76,7 +80,10 @@ fn returned(directive: &Directive) -> Item {
         return super::text(directive, first);
     }
     let is_redirect = matches!(first, "301" | "302" | "303" | "307" | "308");
-    let plain = !second.is_empty() && !second.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    let plain = !second.is_empty()
+        && second.trim() == second
+        && !second.ends_with(';')
+        && !second.contains(|c: char| c.is_control() || matches!(c, '"' | '\''));
     if is_redirect || plain {
         return super::text(directive, format!("{first} {second}"));
     }
@@ -87,22 +94,8 @@ fn returned(directive: &Directive) -> Item {
     Item::from(Value::Pairs(pairs), origin(directive))
 }
 
-/// A word as it can stand in a line with others.
-pub(super) fn quoted_word(word: &Word) -> String {
-    quoted(&word.text)
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    let needs = text.is_empty() || text.contains(char::is_whitespace) || text.starts_with(['"', '\'']);
-    match needs {
-        false => text.to_owned(),
-        true if text.contains('"') && !text.contains('\'') => format!("'{text}'"),
-        true => format!("\"{}\"", text.replace('"', "\\\"")),
-    }
-}
-
 /// Whether a directive is a step.
-pub(super) fn is_step(name: &str) -> bool {
+pub(crate) fn is_step(name: &str) -> bool {
     matches!(name, "set" | "rewrite" | "return" | "break" | "if" | "rewrite_log" | "uninitialized_variable_warn")
 }
 
@@ -257,14 +250,11 @@ pub(super) fn condition(directive: &Directive) -> Option<String> {
     let (subject, rest) = words.split_first()?;
     match rest {
         [] if subject.0.starts_with('$') => Some(subject.0.clone()),
-        [(operand, _)] if subject.0.starts_with(['-', '!']) => Some(format!("{} {operand}", subject.0)),
-        [(operator, _), (operand, quoted)] => {
+        [(operand, _)] if subject.0.starts_with(['-', '!']) => Some(format!("{} {}", subject.0, quote(operand))),
+        [(operator, _), (operand, _)] => {
             let known = matches!(operator.as_str(), "=" | "!=" | "~" | "~*" | "!~" | "!~*");
-            let operand = if *quoted && operand.is_empty() { "\"\"".to_owned() } else { operand.clone() };
-            (known && subject.0.starts_with('$')).then(|| format!("{} {operator} {operand}", subject.0))
+            (known && subject.0.starts_with('$')).then(|| format!("{} {operator} {}", subject.0, quote(operand)))
         }
-        // `if ($x = "")` with nothing in the quotes, and no quotes: nginx compares with the empty text.
-        [(operator, _)] if matches!(operator.as_str(), "=" | "!=") => Some(format!("{} {operator} \"\"", subject.0)),
         _ => None,
     }
 }

@@ -92,6 +92,9 @@ pub struct Written {
     pub places: Vec<(Range<usize>, Address)>,
 }
 
+/// Keys whose only value stands without brackets.
+const SHORT: &[&str] = &["listen", "server_name", "error_page"];
+
 /// The longest line that is written on purpose.
 const WIDTH: usize = 100;
 
@@ -206,6 +209,19 @@ impl Table {
         self.entries.retain(|entry| entry.is_off || !keys.contains(&entry.key.as_str()));
     }
 
+    /// A list of one text is that text, for keys that take both.
+    pub fn shorten(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| SHORT.contains(&entry.key.as_str())) {
+            if let Value::List(items) = &mut entry.item.value
+                && matches!(items.as_slice(), [Item { value: Value::Text(_), .. }])
+                && let Some(only) = items.pop()
+            {
+                entry.item = only;
+            }
+        }
+        self.tables.iter_mut().for_each(Self::shorten);
+    }
+
     /// The table at the end of a way, from this one.
     pub fn at_mut(&mut self, way: &[usize]) -> Option<&mut Table> {
         way.iter().try_fold(self, |table, place| table.tables.get_mut(*place))
@@ -226,7 +242,10 @@ impl Written {
         self.places.push((start..start, Address { tables: way.clone(), inner: Vec::new() }));
         self.comments(&table.comments);
         let path = match &table.header {
-            Header::Top => &[][..],
+            Header::Top => {
+                self.text.push_str(if table.comments.is_empty() { "" } else { "\n" });
+                &[][..]
+            }
             Header::One(path) => {
                 self.text.push_str(&format!("[{}]\n", dotted(path)));
                 path

@@ -3,7 +3,7 @@
 use super::Convert;
 use crate::config::units;
 use crate::nginx::parse::Directive;
-use crate::routing::variables::Template;
+use crate::routing::variables::Variable;
 
 /// The names of the variables in a text, `$name` or `${name}`, in their order.
 pub(super) fn variables(text: &str) -> Vec<&str> {
@@ -32,7 +32,7 @@ impl Convert<'_> {
 
     fn is_known(&self, name: &str) -> bool {
         let capture = name.bytes().all(|byte| byte.is_ascii_digit());
-        capture || self.facts.variables.contains(name) || Template::parse(&format!("${{{name}}}")).is_ok()
+        capture || self.facts.variables.contains(name) || Variable::is_built_in(name)
     }
 
     /// Whether a directive has a variable that is not known; it is reported then, with what follows.

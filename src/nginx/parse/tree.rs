@@ -120,7 +120,9 @@ impl Reader {
         let mut words = vec![first];
         let (ended, at) = self.words(source, &mut words, parent.is_some());
         self.without_elisions(&mut words);
-        let Some(first) = words.first() else { return ended };
+        if words.is_empty() {
+            return ended;
+        }
         if ended == Ended::Not {
             self.mistake(source.file, wrong::no_semicolon(&words, at));
         } else if wrong::reads_like_a_note(&words) {
@@ -129,8 +131,8 @@ impl Reader {
             self.mistake(source.file, wrong::no_semicolon_before(&words, next));
             words.drain(..next);
         }
-        let name = words.first().cloned().unwrap_or_else(|| first.clone());
-        let args = words.split_off(1);
+        let name = words.remove(0);
+        let args = words;
         let block = (ended == Ended::Brace).then(|| self.body(source, &name, depth));
         let directive = Directive { name, args, block, comments };
         if directive.name() == "include" && directive.block.is_none() {
