@@ -25,28 +25,25 @@ impl Report {
     }
 }
 
-/// A directive that hopgate makes needless: said once, with all its places.
+/// Directives that hopgate makes needless, all for one reason: said once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The directive.
-    pub directive: String,
-    /// Why nothing needs it.
+    /// The directives.
+    pub directives: Vec<String>,
+    /// Why nothing needs them.
     pub reason: String,
-    /// Where it stands first.
+    /// Where the first of them stands.
     pub place: Place,
-    /// How often it stands anywhere.
+    /// How many lines have one of them.
     pub count: usize,
 }
 
 impl Note {
-    /// `note: file:line: directive: needless: reason`
+    /// `note: file:line: directives: needless: reason`
     pub fn line(&self, files: &[File]) -> String {
-        let more = match self.count {
-            1 => String::new(),
-            2 => " (and once more)".to_owned(),
-            count => format!(" (and {} more times)", count - 1),
-        };
-        format!("note: {}: {}: needless: {}{more}", at(&self.place, files), self.directive, self.reason)
+        let place = at(&self.place, files);
+        let lines = if self.count == 1 { String::new() } else { format!(" ({} lines)", self.count) };
+        format!("note: {place}: {}: needless: {}{lines}", self.directives.join(", "), self.reason)
     }
 }
 

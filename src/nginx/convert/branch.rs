@@ -92,13 +92,14 @@ impl Convert<'_> {
         scope.script = script;
         scope.script_at = scope.table.entries.len();
         self.without_uri(outer, &mut scope);
+        let place = self.made.len();
         self.branches(&mut scope);
         self.finish(&mut scope);
         scope.table.comments.push(match level {
             Level::If => format!("nginx's `if` in location {}.", outer.outer.path),
             _ => format!("nginx's `limit_except` in location {}.", outer.outer.path),
         });
-        self.made.push(scope.table);
+        self.made.insert(place, scope.table);
     }
 
     /// A named location has no path that a URI of `proxy_pass` could replace: a rewrite does it.

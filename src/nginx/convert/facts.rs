@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::map;
 use super::values::variables;
 use crate::nginx::directives::{self, State};
 use crate::nginx::parse::Directive;
+use crate::routing::variables::Variable;
 
 /// What a file says anywhere.
 #[derive(Debug, Default)]
@@ -35,6 +37,7 @@ impl Facts {
         for name in &facts.upgrade_maps {
             facts.variables.remove(name);
         }
+        facts.find_lost_maps(directives);
         facts
     }
 
@@ -88,6 +91,30 @@ impl Facts {
             let Some(found) = found else { return };
             self.upgrade_maps.insert(variable(found));
         }
+    }
+
+    /// Maps that need a variable which is not there: with half of its lines a map could open what it
+    /// closes, so that nothing is left of it.
+    fn find_lost_maps(&mut self, directives: &[Directive]) {
+        let mut maps: Vec<(String, Vec<String>)> = Vec::new();
+        all(directives, &mut |directive| {
+            if directive.name() == "map" && directive.args.len() == 2 {
+                let words = std::iter::once(directive.arg(0)).chain(map::values(directive));
+                let needs = words.flat_map(variables).map(str::to_owned).collect();
+                maps.push((directive.arg(1).trim_start_matches('$').to_owned(), needs));
+            }
+        });
+        maps.retain(|(name, _)| !self.upgrade_maps.contains(name));
+        while let Some(place) = maps.iter().position(|(_, needs)| needs.iter().any(|name| !self.has(name))) {
+            let (name, _) = maps.remove(place);
+            self.variables.remove(&name);
+            self.lost.insert(name, "map".to_owned());
+        }
+    }
+
+    /// Whether there is a variable.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.variables.contains(name) || name == "0" || Variable::is_built_in(name)
     }
 
     /// Whether something that is carried over needs a variable.

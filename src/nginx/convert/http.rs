@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::facts::Facts;
 use super::server::{is_of_servers, settle_names};
-use super::toml::{Entry, Header, Item, Table, Value};
+use super::toml::{BLANK, Entry, Header, Item, Table, Value};
 use super::{Convert, Converted, Level, Outer, Scope, folder_of};
 use crate::nginx::directives::{self, State};
 use crate::nginx::parse::{Directive, Parsed};
@@ -79,8 +79,12 @@ impl Convert<'_> {
         top.entries = main.table.entries;
         let own = std::mem::take(&mut http.table.entries);
         let defaults = self.defaults(&own, &children, has_http);
-        top.entries.extend(defaults);
-        top.entries.extend(own);
+        for mut part in [defaults, own] {
+            if let Some(first) = part.first_mut().filter(|_| !top.entries.is_empty()) {
+                first.comments.insert(0, BLANK.to_owned());
+            }
+            top.entries.extend(part);
+        }
         top.tables = http.table.tables;
         top.tables.extend(children);
         top.comments = self.head(path, &top);

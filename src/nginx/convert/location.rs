@@ -101,11 +101,15 @@ impl Convert<'_> {
 
 /// Makes a table answer with a status alone.
 pub(super) fn refuse(table: &mut super::toml::Table, status: u16, comment: &str) {
+    if table.find("return").is_some_and(|entry| entry.item.origin.is_none()) {
+        return;
+    }
     let keys = ["proxy_pass", "alias", "try_files", "set", "rewrite", "return"];
     for entry in &mut table.entries {
         entry.is_off |= keys.contains(&entry.key.as_str());
     }
-    let at = table.entries.iter().position(|entry| entry.key == "path").map_or(0, |at| at + 1);
+    let first = |entry: &Entry| matches!(entry.key.as_str(), "path" | "listen" | "server_name");
+    let at = table.entries.iter().rposition(first).map_or(0, |at| at + 1);
     let entry = Entry::new("return", Item::new(Value::text(status.to_string()))).comment(comment);
     table.entries.insert(at, entry);
 }

@@ -13,12 +13,15 @@ pub fn access_log(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
     if target == "off" {
         return scope.set(key, text(directive, "off"));
     }
-    if target.starts_with("syslog:") {
-        return convert.report(directive, "syslog is not there yet: lines go to standard output, which systemd takes");
-    }
-    if target.contains('$') {
-        return convert.report(directive, "a path cannot have variables: lines go to standard output; write one path");
-    }
+    let target = if target.starts_with("syslog:") {
+        convert.report(directive, "syslog is not there yet: lines go to standard output, which systemd takes");
+        "/dev/stdout"
+    } else if target.contains('$') {
+        convert.report(directive, "a path cannot have variables: lines go to standard output; write one path");
+        "/dev/stdout"
+    } else {
+        target
+    };
     let (mut format, mut condition) = ("combined".to_owned(), None);
     for word in directive.texts().skip(1) {
         match word.split_once('=').map_or((word, ""), |(name, value)| (name, value)) {

@@ -8,28 +8,47 @@ use crate::nginx::parse::Directive;
 const UPGRADES: &str = "upgrades are recognised and tunnelled by themselves: no `Upgrade` line, no `Connection` line, \
                         no `map` for them";
 
+/// The keys of a map, in the order of a person.
+const ORDER: &[&str] = &["source", "variable", "default", "hostnames", "volatile", "entries"];
+
+fn is_flag(name: &str) -> bool {
+    matches!(name, "hostnames" | "volatile")
+}
+
+/// The values of a map.
+pub(super) fn values(directive: &Directive) -> impl Iterator<Item = &str> {
+    directive.children().iter().filter(|child| child.name() != "include").flat_map(Directive::texts)
+}
+
 impl Convert<'_> {
     /// `map SOURCE $variable { … }`
     pub(super) fn map(&mut self, directive: &Directive) -> Option<Table> {
         let variable = directive.arg(1).trim_start_matches('$').to_owned();
         if self.facts.upgrade_maps.contains(&variable) {
             self.needless(directive, &format!("map {} ${variable}", directive.arg(0)), UPGRADES);
+            let stray = |child: &&Directive| child.args.is_empty() && !is_flag(child.name());
+            directive.children().iter().filter(stray).for_each(|child| self.stray(child));
             return None;
         }
-        if self.mentions_unknown(directive, &[directive.arg(0)], "the map is empty but for its default") {
-            return self.only_default(directive, &variable);
+        if self.facts.lost.contains_key(&variable) {
+            let texts: Vec<&str> = std::iter::once(directive.arg(0)).chain(values(directive)).collect();
+            let follows = format!("there is no `${variable}`, either; write a map that can be had");
+            self.mentions_unknown(directive, &texts, &follows);
+            return None;
         }
         let mut table = self.map_head(directive, &variable, directive.arg(0));
         for child in directive.children() {
             match child.name() {
                 "default" if !child.args.is_empty() => table.entries.push(Entry::new("default", text(child, child.arg(0)))),
-                "hostnames" | "volatile" if child.args.is_empty() => {
+                name if is_flag(name) && child.args.is_empty() => {
                     table.entries.push(Entry::new(child.name(), bare(child, "true")));
                 }
                 "include" => self.report(child, "this table is not in the result: write its lines into entries"),
                 _ => self.map_entry(&mut table, child),
             }
         }
+        let order = |entry: &Entry| ORDER.iter().position(|key| *key == entry.key);
+        table.entries.sort_by_key(order);
         Some(table)
     }
 
@@ -42,25 +61,19 @@ impl Convert<'_> {
         table
     }
 
-    fn only_default(&mut self, directive: &Directive, variable: &str) -> Option<Table> {
-        let mut table = self.map_head(directive, variable, "");
-        let default = directive.children().iter().find(|child| child.name() == "default");
-        let entry = default.map(|child| Entry::new("default", text(child, child.arg(0))));
-        table.entries.extend(entry);
-        Some(table)
-    }
-
     fn map_entry(&mut self, table: &mut Table, child: &Directive) {
         let [value] = child.args.as_slice() else {
-            let what = if child.args.is_empty() { "it has no value" } else { "it has more than one value" };
-            return self.report(child, &format!("{what}, so it is left out of the map; delete it or complete it"));
+            return self.stray(child);
         };
-        if self.mentions_unknown(child, &[&value.text], "the line is left out of the map") {
-            return;
-        }
         if !table.pair("entries", child.name(), text(child, &value.text)) {
             self.report(child, "the map has this line already; delete one of them");
         }
+    }
+
+    /// A line of a map that is not a key and its value.
+    fn stray(&mut self, child: &Directive) {
+        let what = if child.args.is_empty() { "it has no value" } else { "it has more than one value" };
+        self.report(child, &format!("{what}, as a line of a map has, so it is left out; delete it or complete it"));
     }
 
     /// `types { … }`: it replaces the one further out.

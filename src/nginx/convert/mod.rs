@@ -208,10 +208,15 @@ impl Convert<'_> {
 
     /// Says, once, that nothing needs to be carried over.
     fn needless(&mut self, directive: &Directive, what: &str, reason: &str) {
-        match self.notes.iter_mut().find(|note| note.directive == what && note.reason == reason) {
-            Some(note) => note.count += 1,
+        match self.notes.iter_mut().find(|note| note.reason == reason) {
+            Some(note) => {
+                note.count += 1;
+                if !note.directives.iter().any(|known| known == what) {
+                    note.directives.push(what.to_owned());
+                }
+            }
             None => self.notes.push(Note {
-                directive: what.to_owned(),
+                directives: vec![what.to_owned()],
                 reason: reason.to_owned(),
                 place: directive.name.place.clone(),
                 count: 1,

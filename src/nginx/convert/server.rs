@@ -180,7 +180,7 @@ pub(super) fn settle_names(servers: &mut Vec<Table>, reports: &mut Vec<Report>) 
 }
 
 /// The same socket is written in several ways.
-fn socket(listen: &str) -> String {
+pub(super) fn socket(listen: &str) -> String {
     let address = listen.split(' ').next().unwrap_or(listen);
     crate::config::units::listen_address(address).map_or_else(|_| address.to_owned(), |address| address.to_string())
 }

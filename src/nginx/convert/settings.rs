@@ -193,25 +193,29 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
         return convert.report(directive, "HTTP/3 is not served; clients use the other addresses");
     }
     if tls {
-        let text = "TLS is not served yet: this address gets plain HTTP; put something that ends TLS in front of it";
+        let text = "TLS is not served yet: this address gets plain HTTP; put something that ends TLS in front of it \
+                    (`$scheme` is `http` then)";
         convert.report(directive, text);
     }
     let default = if is_default { " default_server" } else { "" };
     for address in addresses(directive.arg(0), both) {
-        let is_new = match scope.table.find(key).map(|entry| &entry.item.value) {
-            Some(Value::List(items)) => {
-                let same = |item: &Item| matches!(&item.value, Value::Text(text) if text.split(' ').next() == Some(&address));
-                !items.iter().any(same)
-            }
-            _ => true,
+        let socket = super::server::socket(&address);
+        let is_known = match scope.table.find(key).map(|entry| &entry.item.value) {
+            Some(Value::List(items)) => items.iter().any(|item| {
+                matches!(&item.value, Value::Text(text) if super::server::socket(text) == socket)
+            }),
+            _ => false,
         };
-        if is_new {
+        if !is_known {
             scope.table.push(key, Item::from(Value::text(format!("{address}{default}")), origin(directive)));
         }
     }
     if tls && let Some(entry) = scope.table.entries.iter_mut().find(|entry| entry.key == key) {
-        let port = format!("nginx has TLS on {}: hopgate takes plain HTTP there.", directive.arg(0));
-        entry.comments.push(port);
+        let before = entry.comments.pop_if(|line| line.starts_with("nginx has TLS on "));
+        let addresses = before.as_deref().and_then(|line| line.strip_prefix("nginx has TLS on ")?.split_once(": hop"));
+        let addresses = addresses.map_or(String::new(), |(addresses, _)| format!("{addresses} and "));
+        let line = format!("nginx has TLS on {addresses}{}: hopgate takes plain HTTP there.", directive.arg(0));
+        entry.comments.push(line);
     }
 }
 

@@ -92,6 +92,9 @@ pub struct Written {
     pub places: Vec<(Range<usize>, Address)>,
 }
 
+/// As a comment: a line with nothing in it.
+pub const BLANK: &str = "\n";
+
 /// Keys whose only value stands without brackets.
 const SHORT: &[&str] = &["listen", "server_name", "error_page"];
 
@@ -281,6 +284,10 @@ impl Written {
 
     fn comments(&mut self, lines: &[String]) {
         for line in lines {
+            if line == BLANK {
+                self.text.push('\n');
+                continue;
+            }
             let line = line.trim_end();
             let blank = if line.is_empty() || line.starts_with(' ') || line.starts_with('#') { "" } else { " " };
             let clean: String = line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();

@@ -3,7 +3,6 @@
 use super::Convert;
 use crate::config::units;
 use crate::nginx::parse::Directive;
-use crate::routing::variables::Variable;
 
 /// The names of the variables in a text, `$name` or `${name}`, in their order.
 pub(super) fn variables(text: &str) -> Vec<&str> {
@@ -26,13 +25,8 @@ pub(super) fn variables(text: &str) -> Vec<&str> {
 impl Convert<'_> {
     /// The first variable of a text that there is nothing for in hopgate.
     pub(super) fn unknown_variable(&self, text: &str) -> Option<String> {
-        let unknown = |name: &&str| !self.is_known(name);
+        let unknown = |name: &&str| !self.facts.has(name);
         variables(text).into_iter().find(unknown).map(str::to_owned)
-    }
-
-    fn is_known(&self, name: &str) -> bool {
-        let capture = name.bytes().all(|byte| byte.is_ascii_digit());
-        capture || self.facts.variables.contains(name) || Variable::is_built_in(name)
     }
 
     /// Whether a directive has a variable that is not known; it is reported then, with what follows.

@@ -8,6 +8,9 @@ use crate::config::ConfigErrors;
 use crate::config::error::Mistake;
 use crate::nginx::report::Report;
 
+/// Files of nginx that are there for `fastcgi_pass` and its like.
+const GATEWAYS: &[&str] = &["fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "fastcgi-php.conf"];
+
 impl Reader {
     /// The directives of the files that an `include` names. One that is not there is reported, and the
     /// rest is read all the same.
@@ -17,6 +20,11 @@ impl Reader {
         if file_name == "mime.types" {
             self.standard_types = true;
             return vec![directive];
+        }
+        if GATEWAYS.contains(&file_name) {
+            let text = "its lines are for other gateways than HTTP, and none of them is in the result";
+            self.reports.push(Report::new(directive.name.place.clone(), "include", text));
+            return Vec::new();
         }
         let found = self.matching(&pattern);
         if found.is_empty() && !is_glob(&pattern) {

@@ -24,6 +24,8 @@ pub(super) struct Reader {
     pub(super) bytes: u64,
     /// Includes without a file that have been reported.
     pub(super) missing: HashSet<String>,
+    /// Files whose end a quote has swallowed: nothing can be said of what is missing there.
+    swallowed: HashSet<usize>,
 }
 
 /// How the words of a directive ended.
@@ -56,6 +58,7 @@ impl Reader {
             open: Vec::new(),
             bytes: 0,
             missing: HashSet::new(),
+            swallowed: HashSet::new(),
         }
     }
 
@@ -73,7 +76,7 @@ impl Reader {
         let mut comments: Vec<String> = Vec::new();
         loop {
             let Some((token, span)) = source.items.next() else {
-                if let Some(opened) = opened {
+                if let Some(opened) = opened.filter(|_| !self.swallowed.contains(&source.file)) {
                     self.mistake(source.file, wrong::never_closed(opened, source.text.len()));
                 }
                 return directives;
@@ -123,7 +126,9 @@ impl Reader {
         if words.is_empty() {
             return ended;
         }
-        if ended == Ended::Not {
+        if ended == Ended::Not && self.swallowed.contains(&source.file) {
+            // The quote has been reported.
+        } else if ended == Ended::Not {
             self.mistake(source.file, wrong::no_semicolon(&words, at));
         } else if wrong::reads_like_a_note(&words) {
             self.mistake(source.file, wrong::note(&words));
@@ -195,6 +200,9 @@ impl Reader {
     }
 
     fn broken(&mut self, source: &Source<'_>, broken: Broken, span: Range<usize>) {
+        if matches!(broken, Broken::Quote(_)) {
+            self.swallowed.insert(source.file);
+        }
         self.mistake(
             source.file,
             match broken {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Word;
-use crate::config::error::Mistake;
+use crate::config::error::{Mistake, MistakeKind};
 use crate::nginx::directives;
 
 /// Directives whose arguments may go over several lines, so that a known word may begin one.
@@ -48,7 +48,11 @@ pub(super) fn stray_open(span: Range<usize>, text: &str) -> Mistake {
     let template = text[..span.start].trim_end().ends_with('{') || text[span.end..].starts_with(['{', '%']);
     let mistake = Mistake::new(span, "a `{` without a directive before it");
     match template {
-        true => mistake.label("of a template?").help("fill the template in first, and import the result"),
+        // The rest of such a line is no more than a consequence.
+        true => mistake
+            .label("of a template?")
+            .help("fill the template in first, and import the result")
+            .kind(MistakeKind::Syntax),
         false => mistake.label("what is it the block of?").help("write the directive before it, or delete it"),
     }
 }
