@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Converted;
 use super::location::refuse;
-use super::toml::{Address, Header, Item, Origin, Table, Value, Written};
+use super::toml::{Address, Entry, Header, Item, Origin, Table, Value, Written};
 use crate::config::error::Mistake;
 use crate::config::{Config, ConfigErrors};
 use crate::nginx::parse::File;
@@ -70,26 +70,48 @@ fn imported(mut converted: Converted, written: Written, files: &[File]) -> Impor
     }
 }
 
-/// Whether anything was taken out. Places are told before anything moves, and the last ones go first.
+/// Whether anything was taken out. Places are told before anything moves, so the last ones go first, and
+/// of a table that begins to refuse only one.
 fn take_out(converted: &mut Converted, written: &Written, mistakes: &[Mistake]) -> bool {
     let mut found: Vec<(Address, &Mistake)> = Vec::new();
-    let mut seen: HashSet<(Vec<usize>, Vec<usize>)> = HashSet::new();
     for mistake in mistakes {
         let Some(address) = written.around(mistake.span.start).next() else { continue };
-        if seen.insert((address.tables.clone(), address.inner.clone())) {
-            found.push((address.clone(), mistake));
-        }
+        found.push((address.clone(), mistake));
     }
     // What a table lacks may be a consequence of what is wrong in it.
     if found.iter().any(|(address, _)| !address.inner.is_empty()) {
         found.retain(|(address, _)| !address.inner.is_empty());
     }
     found.sort_by(|(a, _), (b, _)| (&b.tables, &b.inner).cmp(&(&a.tables, &a.inner)));
+    let mut seen: HashSet<(Vec<usize>, Option<usize>, Option<usize>)> = HashSet::new();
+    let mut changed: HashSet<Vec<usize>> = HashSet::new();
     let mut is_done = false;
     for (address, mistake) in found {
+        let part = (address.inner.first().copied(), address.inner.get(1).copied());
+        // A whole entry goes, or some of its values; never both in one round.
+        let whole = (address.tables.clone(), part.0, None);
+        if changed.contains(&address.tables) || seen.contains(&whole) {
+            continue;
+        }
+        if part.1.is_none() && seen.iter().any(|(tables, entry, _)| *tables == address.tables && *entry == part.0) {
+            continue;
+        }
+        if !seen.insert((address.tables.clone(), part.0, part.1)) {
+            continue;
+        }
+        if is_essential(&mut converted.top, &address) {
+            changed.insert(address.tables.clone());
+        }
         is_done |= take_one(converted, &address, mistake);
     }
     is_done
+}
+
+/// Whether the whole table changes with the entry.
+fn is_essential(top: &mut Table, address: &Address) -> bool {
+    let entry = address.inner.first().copied();
+    let key = top.at_mut(&address.tables).and_then(|table| Some(table.entries.get(entry?)?.key.clone()));
+    key.is_none_or(|key| key == "path" || ESSENTIAL.contains(&key.as_str()))
 }
 
 fn take_one(converted: &mut Converted, address: &Address, mistake: &Mistake) -> bool {
@@ -146,7 +168,7 @@ fn remove_value(table: &mut Table, entry: usize, inner: &[usize]) {
 
 fn take_table(converted: &mut Converted, address: &Address, mistake: &Mistake) -> bool {
     if address.tables.is_empty() {
-        return false;
+        return add_server(&mut converted.top);
     }
     let Some(table) = converted.top.at_mut(&address.tables) else { return false };
     let origin = table.origin.clone();
@@ -158,6 +180,19 @@ fn take_table(converted: &mut Converted, address: &Address, mistake: &Mistake) -
     }
     say(&mut converted.reports, origin, mistake, "it is left out");
     remove_table(&mut converted.top, &address.tables)
+}
+
+/// Nothing is left that could be served: a server that says so keeps the rest of the file.
+fn add_server(top: &mut Table) -> bool {
+    if top.tables.iter().any(is_server) {
+        return false;
+    }
+    let mut server = Table::new(Header::Many(vec!["server".to_owned()]));
+    server.comments.push("No server of the file is left: write the address and the locations that you mean.".to_owned());
+    server.entries.push(Entry::new("listen", Item::new(Value::text("127.0.0.1:8080"))));
+    server.entries.push(Entry::new("return", Item::new(Value::text("503"))));
+    top.tables.push(server);
+    true
 }
 
 fn remove_table(top: &mut Table, way: &[usize]) -> bool {
