@@ -18,7 +18,7 @@ pub(super) fn mistakes(files: &[File], directives: &[Directive]) -> Vec<(usize, 
         let place = if has_http { 'M' } else { '*' };
         check.directive(directive, place, None);
     }
-    check.found
+    check.with_minor_ones(directives)
 }
 
 /// The groups of a file, and which of them nothing uses.
@@ -69,6 +69,33 @@ impl Groups {
 }
 
 impl Check<'_> {
+    /// What would be put right and reported in another file stands beside what cannot be.
+    fn with_minor_ones(mut self, directives: &[Directive]) -> Vec<(usize, Mistake)> {
+        if self.found.is_empty() {
+            return self.found;
+        }
+        self.minor(directives);
+        self.found
+    }
+
+    fn minor(&mut self, directives: &[Directive]) {
+        for directive in directives {
+            for child in directive.children() {
+                let line = child.line();
+                let mistake = |message: &str| Mistake::new(child.name.place.span.clone(), message);
+                if directive.name() == "upstream" && super::convert::upstream::is_address(child) {
+                    let mistake = mistake("an address without `server` before it");
+                    self.push(child, mistake.label("no directive").help(format!("write `server {line};`")));
+                }
+                if directive.name() == "map" && child.args.is_empty() && !matches!(child.name(), "hostnames" | "volatile") {
+                    let mistake = mistake("a line of a map is a value and what becomes of it");
+                    self.push(child, mistake.label("nothing behind it").help("delete it, or complete it"));
+                }
+            }
+            self.minor(directive.children());
+        }
+    }
+
     fn directive(&mut self, directive: &Directive, place: Place, location: Option<&str>) {
         if !self.may_stand(directive, place) {
             return;

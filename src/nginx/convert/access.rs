@@ -1,7 +1,7 @@
 //! Who may come in: addresses, passwords, subrequests, limits, and what proxies say of the client.
 
 use super::toml::{Header, Table};
-use super::{Convert, Level, Scope, bare, origin, paths, text};
+use super::{Convert, Scope, bare, origin, paths, text};
 use crate::nginx::parse::Directive;
 
 /// `allow` and `deny`: a list, whose order counts.
@@ -86,18 +86,12 @@ pub fn limit(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive
 }
 
 /// `set_real_ip_from`
-pub fn real_ip_from(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    if in_location(convert, scope, directive) {
-        return;
-    }
+pub fn real_ip_from(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     scope.table.push(key, text(directive, directive.arg(0)));
 }
 
 /// `real_ip_header` and `real_ip_recursive`
 pub fn real_ip(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    if in_location(convert, scope, directive) {
-        return;
-    }
     match (directive.name(), directive.arg(0)) {
         (_, "proxy_protocol") => {
             convert.report(directive, "the PROXY protocol is not known yet; have the balancer send X-Forwarded-For");
@@ -106,17 +100,3 @@ pub fn real_ip(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directi
         (_, flag) => scope.set(key, bare(directive, (flag == "on").to_string())),
     }
 }
-
-/// The address of the client is settled before the location is known, so a rule there would be missed.
-fn in_location(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive) -> bool {
-    let inside = scope.level == Level::Location;
-    if inside {
-        let text = "the client's address is settled for a whole server in hopgate, so this is answered 403; \
-                    write it in the [[server]]";
-        convert.report(directive, text);
-        let line = super::shortened(&directive.line());
-        scope.refuse(403, format!("Refused: nginx has `{line}` here, which hopgate takes in a [[server]] alone."));
-    }
-    inside
-}
-

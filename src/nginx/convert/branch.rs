@@ -12,28 +12,30 @@ const CONTENT: &[&str] = &["proxy_pass", "alias"];
 
 impl Convert<'_> {
     /// Makes a named location for each `if` with more than steps in it, and a step that goes there.
+    ///
+    /// nginx goes on with the steps behind such a block, with the settings of the last block whose
+    /// condition held. So the blocks are taken from the last to the first: what is behind one is ready then.
     pub(super) fn branches(&mut self, scope: &mut Scope) {
         let ops = std::mem::take(&mut scope.script);
-        let mut done = Vec::with_capacity(ops.len());
-        let mut rest = ops.into_iter();
-        while let Some(op) = rest.next() {
-            let Op::If { condition, then, body } = op else {
-                done.push(op);
-                continue;
+        let needs_name = |op: &Op| matches!(op, Op::If { body, .. } if !body.is_empty());
+        let mut names: Vec<String> = ops.iter().filter(|op| needs_name(op)).map(|_| self.name("if")).collect();
+        let place = self.made.len();
+        let mut behind: Vec<Op> = Vec::with_capacity(ops.len());
+        for op in ops.into_iter().rev() {
+            let ready = match op {
+                Op::If { condition, then, body } if !body.is_empty() => {
+                    let name = names.pop().unwrap_or_default();
+                    let script = then.into_iter().chain(behind.iter().cloned()).collect();
+                    let table = self.branch(scope, &name, &body, script, Level::If);
+                    self.made.insert(place, table);
+                    let goto = super::origin(&body[0]);
+                    Op::If { condition, then: vec![Op::Goto(name, goto)], body: Vec::new() }
+                }
+                op => op,
             };
-            if body.is_empty() {
-                done.push(Op::If { condition, then, body });
-                continue;
-            }
-            // nginx goes on with the steps behind the block, with the settings of the block.
-            let behind: Vec<Op> = then.into_iter().chain(rest.clone()).collect();
-            let name = self.name("if");
-            self.branch(scope, &name, &body, behind, Level::If);
-            if let Some(origin) = condition.origin.clone() {
-                done.push(Op::If { condition, then: vec![Op::Goto(name, origin)], body: Vec::new() });
-            }
+            behind.insert(0, ready);
         }
-        scope.script = done;
+        scope.script = behind;
     }
 
     /// `limit_except METHOD … { … }`: the others go to a location with what stands in the block. nginx
@@ -50,11 +52,13 @@ impl Convert<'_> {
             Op::Return(super::text(directive, "403"))
         } else {
             let name = self.name("limit_except");
-            self.branch(scope, &name, directive.children(), Vec::new(), Level::LimitExcept);
+            let table = self.branch(scope, &name, directive.children(), Vec::new(), Level::LimitExcept);
+            self.made.push(table);
             Op::Goto(name, origin(directive))
         };
         if scope.script.is_empty() {
-            scope.script_at = scope.table.entries.len();
+            // Before what answers, as a person would have it.
+            scope.script_at = 1;
         }
         scope.script.insert(0, Op::If { condition, then: vec![then], body: Vec::new() });
     }
@@ -70,7 +74,7 @@ impl Convert<'_> {
     }
 
     /// A named location with the settings of a scope, and of a block in it.
-    fn branch(&mut self, outer: &Scope, name: &str, body: &[Directive], script: Vec<Op>, level: Level) {
+    fn branch(&mut self, outer: &Scope, name: &str, body: &[Directive], script: Vec<Op>, level: Level) -> Table {
         let mut scope = Scope::new(level, Header::Many(vec!["server".to_owned(), "location".to_owned()]), outer.inner());
         for directive in body.iter().filter(|directive| directive.block.is_none()) {
             self.directive(&mut scope, directive);
@@ -92,14 +96,13 @@ impl Convert<'_> {
         scope.script = script;
         scope.script_at = scope.table.entries.len();
         self.without_uri(outer, &mut scope);
-        let place = self.made.len();
         self.branches(&mut scope);
         self.finish(&mut scope);
         scope.table.comments.push(match level {
             Level::If => format!("nginx's `if` in location {}.", outer.outer.path),
             _ => format!("nginx's `limit_except` in location {}.", outer.outer.path),
         });
-        self.made.insert(place, scope.table);
+        scope.table
     }
 
     /// A named location has no path that a URI of `proxy_pass` could replace: a rewrite does it.

@@ -168,6 +168,9 @@ impl Convert<'_> {
                 let key = if key.is_empty() { directive.name() } else { key };
                 by(self, scope, directive, key);
             }
+            Some(State::Structure { .. }) if directive.name() == "include" => {
+                self.needless(directive, "include mime.types", "hopgate knows the types of nginx's file");
+            }
             Some(State::Structure { .. }) => self.report(directive, "it does not belong here: delete it"),
             Some(State::Needless(reason)) => self.needless(directive, directive.name(), reason),
             Some(State::Reported(why, instead)) => self.report(directive, &format!("{why}; {instead}")),

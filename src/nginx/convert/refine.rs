@@ -213,7 +213,18 @@ fn origin_at<'a>(item: &'a Item, way: &[usize]) -> Option<&'a Origin> {
 
 /// Of the innermost value that has one.
 fn nearest_origin(item: &Item, way: &[usize]) -> Option<Origin> {
-    (0..=way.len()).rev().find_map(|depth| origin_at(item, &way[..depth])).cloned()
+    let around = (0..=way.len()).rev().find_map(|depth| origin_at(item, &way[..depth]));
+    around.or_else(|| first_origin(item)).cloned()
+}
+
+/// Of the first value in it that has one.
+fn first_origin(item: &Item) -> Option<&Origin> {
+    let inner = || match &item.value {
+        Value::List(items) => items.iter().find_map(first_origin),
+        Value::Pairs(pairs) => pairs.iter().find_map(|(_, item)| first_origin(item)),
+        Value::Text(_) | Value::Bare(_) => None,
+    };
+    item.origin.as_ref().or_else(inner)
 }
 
 fn say(reports: &mut Vec<Report>, origin: Option<Origin>, mistake: &Mistake, follows: &str) {

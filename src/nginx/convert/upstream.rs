@@ -70,7 +70,7 @@ pub fn choice(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
 }
 
 /// Whether a line that is no directive reads like the address of a server: `192.168.3.1:3000;`
-fn is_address(directive: &Directive) -> bool {
+pub(crate) fn is_address(directive: &Directive) -> bool {
     let name = directive.name();
     let looks = name.contains(['.', ':']) || name == "localhost";
     directive.block.is_none() && looks && units::upstream_address(name).is_ok()
