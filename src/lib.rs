@@ -3,6 +3,7 @@
 pub mod access;
 pub mod cli;
 pub mod config;
+pub mod nginx;
 pub mod server;
 pub mod shared;
 pub mod state;

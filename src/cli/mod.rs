@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod import;
 pub mod run;
 
 use std::io::{IsTerminal, Write};
@@ -31,6 +32,7 @@ Examples:
   hopgate demo                                        see it work, in the browser
   hopgate run --upstream http://127.0.0.1:3000        in front of an app, without a file
   hopgate check --config hopgate.toml                 every mistake of a file, with its line
+  hopgate import /etc/nginx/nginx.conf                what nginx does, in hopgate's language
   hopgate run --config hopgate.toml                   serve what the file says
 
 Exit codes:
@@ -70,6 +72,13 @@ pub enum Command {
     /// column, the line itself, and what would be right.
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Say an nginx configuration in hopgate's language
+    ///
+    /// The result goes to standard output, and is a valid configuration. What could not be carried over
+    /// is told on standard error, a line each: file, line, directive, why not, and what to do. So is, once
+    /// each, what hopgate makes needless. What guards access and cannot be carried over refuses.
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArgs),
     /// Show a page with a WebSocket and an event stream, behind the proxy
     ///
     /// Starts a small app on a free port of this machine and hopgate before it, and prints the URL to
@@ -89,6 +98,15 @@ const CHECK_HELP: &str = "\
 Examples:
   hopgate check
   hopgate check --config hopgate.toml && systemctl reload hopgate";
+
+const IMPORT_HELP: &str = "\
+Examples:
+  hopgate import /etc/nginx/nginx.conf --output hopgate.toml
+  hopgate import site.conf                a `server`, or a `location` alone, as pasted from an article
+
+Exit codes:
+  0   what was printed is a valid configuration
+  2   the nginx file cannot be parsed";
 
 const DEMO_HELP: &str = "\
 Examples:
@@ -124,6 +142,20 @@ pub struct CheckArgs {
     pub config: Option<PathBuf>,
 }
 
+/// `hopgate import`
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// The nginx file; what it includes is looked for beside it, a folder above, and in /etc/nginx
+    #[arg(value_name = "NGINX_CONF")]
+    pub nginx_conf: PathBuf,
+    /// Where the result goes, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where nginx's relative paths begin, as of `nginx -p` [default: /usr/share/nginx for a file in /etc/nginx, else beside the file]
+    #[arg(short, long, value_name = "DIR")]
+    pub prefix: Option<PathBuf>,
+}
+
 /// `hopgate demo`
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
@@ -154,11 +186,15 @@ impl RunArgs {
 /// Prints mistakes to standard error, in colour if it is a terminal and `NO_COLOR` is not set
 /// (<https://no-color.org>). Returns the exit code: flags that do not go together are wrong usage.
 pub fn report(errors: &ConfigErrors) -> u8 {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut stderr = std::io::stderr();
     // Nobody may be listening: the exit code says it all.
-    let _ = write!(stderr, "{}", errors.render(wanted && stderr.is_terminal()));
+    let _ = write!(std::io::stderr(), "{}", errors.render(colored()));
     if errors.are_of_flags() { EXIT_USAGE } else { EXIT_CONFIG }
+}
+
+/// Whether standard error takes colours.
+fn colored() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    wanted && std::io::stderr().is_terminal()
 }
 
 fn file_or_default(named: Option<&Path>) -> &Path {

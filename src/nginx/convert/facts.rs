@@ -1,0 +1,165 @@
+//! What must be known of the whole file before its first line is written.
+
+use std::collections::{HashMap, HashSet};
+
+use super::map;
+use super::values::variables;
+use crate::nginx::directives::{self, State};
+use crate::nginx::parse::Directive;
+use crate::routing::variables::Variable;
+
+/// What a file says anywhere.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// The names of the groups, in lower case.
+    pub(super) upstreams: HashSet<String>,
+    /// Variables that the file makes and that are carried over.
+    pub(super) variables: HashSet<String>,
+    /// Variables that the file makes in a way that is not carried over, and by which directive.
+    pub(super) lost: HashMap<String, String>,
+    /// Maps that are there for nothing but the `Connection` field of upgrades.
+    pub(super) upgrade_maps: HashSet<String>,
+    /// Names of formats.
+    pub(super) formats: HashSet<String>,
+    /// Names of zones.
+    pub(super) zones: HashSet<String>,
+    /// Names of locations.
+    pub(super) named_locations: HashSet<String>,
+    /// Directives that stand anywhere.
+    pub(super) names: HashSet<String>,
+}
+
+impl Facts {
+    pub(super) fn of(directives: &[Directive]) -> Self {
+        let mut facts = Self::default();
+        facts.gather(directives);
+        facts.find_upgrade_maps(directives);
+        for name in &facts.upgrade_maps {
+            facts.variables.remove(name);
+        }
+        facts.find_lost_maps(directives);
+        facts
+    }
+
+    fn gather(&mut self, directives: &[Directive]) {
+        for directive in directives {
+            self.names.insert(directive.name().to_owned());
+            let variable = |place: usize| directive.arg(place).trim_start_matches('$').to_owned();
+            match directive.name() {
+                "upstream" => drop(self.upstreams.insert(directive.arg(0).to_ascii_lowercase())),
+                "set" | "auth_request_set" => drop(self.variables.insert(variable(0))),
+                "map" => drop(self.variables.insert(variable(1))),
+                "geo" | "split_clients" | "perl_set" | "js_set" | "js_var" | "set_by_lua_block" | "set_by_lua"
+                | "set_by_lua_file" => {
+                    let place = directive.args.len().saturating_sub(1).min(1);
+                    let place = if directive.name() == "geo" || directive.name() == "split_clients" { place } else { 0 };
+                    self.lost.insert(variable(place), directive.name().to_owned());
+                }
+                "log_format" => drop(self.formats.insert(directive.arg(0).to_owned())),
+                "limit_req_zone" | "limit_conn_zone" => {
+                    let zone = directive.texts().find_map(|word| word.strip_prefix("zone="));
+                    self.zones.extend(zone.map(|zone| zone.split(':').next().unwrap_or(zone).to_owned()));
+                }
+                "location" if directive.arg(0).starts_with('@') => {
+                    self.named_locations.insert(directive.arg(0).to_owned());
+                }
+                _ => {}
+            }
+            for word in std::iter::once(&directive.name).chain(&directive.args) {
+                self.variables.extend(captures(&word.text).map(str::to_owned));
+            }
+            self.gather(directive.children());
+        }
+    }
+
+    /// A map of `$http_upgrade` that nothing uses but the lines which hopgate makes needless.
+    fn find_upgrade_maps(&mut self, directives: &[Directive]) {
+        let mut maps = Vec::new();
+        all(directives, &mut |directive| {
+            if directive.name() == "map" && directive.args.len() == 2 {
+                maps.push(directive.clone());
+            }
+        });
+        let variable = |map: &Directive| map.arg(1).trim_start_matches('$').to_owned();
+        loop {
+            let found = maps.iter().find(|map| {
+                let sources = variables(map.arg(0));
+                let of_upgrades = !sources.is_empty()
+                    && sources.iter().all(|name| is_of_upgrades(name) || self.upgrade_maps.contains(*name));
+                of_upgrades && !self.upgrade_maps.contains(&variable(map)) && !self.is_used(directives, &variable(map))
+            });
+            let Some(found) = found else { return };
+            self.upgrade_maps.insert(variable(found));
+        }
+    }
+
+    /// Maps that need a variable which is not there: with half of its lines a map could open what it
+    /// closes, so that nothing is left of it.
+    fn find_lost_maps(&mut self, directives: &[Directive]) {
+        let mut maps: Vec<(String, Vec<String>)> = Vec::new();
+        all(directives, &mut |directive| {
+            if directive.name() == "map" && directive.args.len() == 2 {
+                let words = std::iter::once(directive.arg(0)).chain(map::values(directive));
+                let needs = words.flat_map(variables).map(str::to_owned).collect();
+                maps.push((directive.arg(1).trim_start_matches('$').to_owned(), needs));
+            }
+        });
+        maps.retain(|(name, _)| !self.upgrade_maps.contains(name));
+        while let Some(place) = maps.iter().position(|(_, needs)| needs.iter().any(|name| !self.has(name))) {
+            let (name, _) = maps.remove(place);
+            self.variables.remove(&name);
+            self.lost.insert(name, "map".to_owned());
+        }
+    }
+
+    /// Whether there is a variable.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.variables.contains(name) || name == "0" || Variable::is_built_in(name)
+    }
+
+    /// Whether something that is carried over needs a variable.
+    fn is_used(&self, directives: &[Directive], name: &str) -> bool {
+        let mut is_used = false;
+        all(directives, &mut |directive| {
+            let needless = matches!(directives::find(directive.name()), Some(State::Needless(_)))
+                || is_upgrade_line(directive)
+                || directive.name() == "map" && self.upgrade_maps.contains(directive.arg(1).trim_start_matches('$'));
+            let own = directive.name() == "map" && directive.arg(1).trim_start_matches('$') == name;
+            let words = || std::iter::once(directive.name.text.as_str()).chain(directive.texts());
+            // `map SOURCE $variable`: the second word is where it is made.
+            let words = words().skip(usize::from(directive.name() == "map")).take(if own { 1 } else { usize::MAX });
+            is_used |= !needless && words.into_iter().any(|word| variables(word).contains(&name));
+        });
+        is_used
+    }
+}
+
+/// Whether a line sets `Upgrade` or `Connection`, which hopgate does by itself.
+pub(super) fn is_upgrade_line(directive: &Directive) -> bool {
+    directive.name() == "proxy_set_header"
+        && ["upgrade", "connection"].iter().any(|name| directive.arg(0).eq_ignore_ascii_case(name))
+}
+
+fn is_of_upgrades(name: &str) -> bool {
+    matches!(name, "http_upgrade" | "http_connection")
+}
+
+/// Every directive at any depth.
+fn all(directives: &[Directive], visit: &mut impl FnMut(&Directive)) {
+    for directive in directives {
+        visit(directive);
+        all(directive.children(), visit);
+    }
+}
+
+/// The names of the groups in a regular expression: `(?<name>…)`, `(?P<name>…)` and `(?'name'…)`.
+fn captures(text: &str) -> impl Iterator<Item = &str> {
+    text.split("(?").skip(1).filter_map(|group| {
+        let rest = group.strip_prefix('P').unwrap_or(group);
+        let rest = rest.strip_prefix(['<', '\''])?;
+        let end = rest.find(['>', '\''])?;
+        let name = &rest[..end];
+        let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        (word && !name.is_empty()).then_some(name)
+    })
+}

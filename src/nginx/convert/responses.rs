@@ -1,0 +1,73 @@
+//! Fields of the response.
+
+use super::toml::{Item, Value};
+use super::{Convert, Scope, bare, origin, text};
+use crate::headers::FieldName;
+use crate::nginx::parse::Directive;
+
+/// `add_header NAME value [always]`: a name may stand several times.
+pub fn add_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
+    // The list counts even if nothing of it is left: what is outside of it is not inherited.
+    let entry = scope.table.entry(key, Value::Pairs(Vec::new()));
+    let name = directive.arg(0);
+    if FieldName::new(name).is_none() {
+        return convert.report(directive, &format!("`{name}` cannot be the name of a field; write another"));
+    }
+    if matches!(&entry.item.value, Value::Text(_)) || convert.mentions_unknown(directive, &[directive.arg(1)], "the field is not added") {
+        return;
+    }
+    let always = directive.arg(2) == "always";
+    let value = match always {
+        false => text(directive, directive.arg(1)),
+        true => {
+            let pairs = vec![
+                ("value".to_owned(), Item::new(Value::text(directive.arg(1)))),
+                ("always".to_owned(), bare(directive, "true")),
+            ];
+            Item::from(Value::Pairs(pairs), origin(directive))
+        }
+    };
+    let entry = scope.table.entry(key, Value::Pairs(Vec::new()));
+    let Value::Pairs(pairs) = &mut entry.item.value else { return };
+    let Some((_, known)) = pairs.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+        pairs.push((name.to_owned(), value));
+        return;
+    };
+    match &mut known.value {
+        Value::List(items) => items.push(value),
+        _ => {
+            let first = std::mem::replace(known, Item::new(Value::List(Vec::new())));
+            known.value = Value::List(vec![first, value]);
+        }
+    }
+}
+
+/// `proxy_redirect off | default | FROM TO`, several lines of the last kind.
+pub fn proxy_redirect(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
+    rules(convert, scope, directive, key, &["off", "default"]);
+}
+
+/// `proxy_cookie_path` and `proxy_cookie_domain`: `off | FROM TO`
+pub fn cookie(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
+    rules(convert, scope, directive, key, &["off"]);
+}
+
+fn rules(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str, words: &[&str]) {
+    let texts: Vec<&str> = directive.texts().collect();
+    if convert.mentions_unknown(directive, &texts, "the line is left out") {
+        return;
+    }
+    match texts.as_slice() {
+        ["off"] => scope.set(key, text(directive, "off")),
+        // `default` may stand among others.
+        ["default"] if words.contains(&"default") && !scope.table.has(key) => scope.set(key, text(directive, "default")),
+        _ => {
+            let line = directive.texts().map(crate::config::words::quote).collect::<Vec<_>>().join(" ");
+            if let Some(Value::Text(first)) = scope.table.find(key).map(|entry| entry.item.value.clone()) {
+                let origin = scope.table.find(key).and_then(|entry| entry.item.origin.clone());
+                scope.set(key, Item::new(Value::List(vec![Item { value: Value::Text(first), origin }])));
+            }
+            scope.table.push(key, text(directive, line));
+        }
+    }
+}

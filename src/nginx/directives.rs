@@ -1,0 +1,305 @@
+//! Every directive of nginx that is known: carried over, needless in hopgate, or reported.
+//!
+//! The table drives the conversion, and the one in `docs/nginx.md` is checked against it.
+
+use super::convert::{Carry, access, files, http, logs, proxy, responses, script, settings, upstream};
+
+/// What becomes of a directive.
+#[derive(Clone, Copy, Debug)]
+pub enum State {
+    /// It is said in hopgate's words.
+    Carried {
+        /// Where nginx allows it: `M` main, `E` events, `H` http, `S` server, `L` location, `I` if in location,
+        /// `X` limit_except, `U` upstream.
+        places: &'static str,
+        /// The key; empty if it is the name of the directive.
+        key: &'static str,
+        /// What writes it.
+        by: Carry,
+    },
+    /// A block, or what belongs to one: the conversion knows it by its name.
+    Structure {
+        /// Where nginx allows it, as above.
+        places: &'static str,
+        /// What it becomes.
+        key: &'static str,
+    },
+    /// What it is for happens by itself; why.
+    Needless(&'static str),
+    /// Not carried over: why, and what to do.
+    Reported(&'static str, &'static str),
+    /// It guards access and is not carried over, so that what it guards answers 403: why, and what to do.
+    Guard(&'static str, &'static str),
+    /// It answers requests in a way that hopgate does not have, so that they are answered 501: why, and
+    /// what to do.
+    Handler(&'static str, &'static str),
+}
+
+/// Directives with the same fate.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Their names, with blanks between them; `*` at the end of one stands for all that begin with it.
+    pub names: &'static str,
+    /// What becomes of them.
+    pub state: State,
+}
+
+const fn carried(names: &'static str, places: &'static str, key: &'static str, by: Carry) -> Row {
+    Row { names, state: State::Carried { places, key, by } }
+}
+
+const fn block(names: &'static str, places: &'static str, key: &'static str) -> Row {
+    Row { names, state: State::Structure { places, key } }
+}
+
+const fn needless(names: &'static str, why: &'static str) -> Row {
+    Row { names, state: State::Needless(why) }
+}
+
+const fn reported(names: &'static str, why: &'static str, instead: &'static str) -> Row {
+    Row { names, state: State::Reported(why, instead) }
+}
+
+const fn guard(names: &'static str, why: &'static str, instead: &'static str) -> Row {
+    Row { names, state: State::Guard(why, instead) }
+}
+
+const fn handler(names: &'static str, why: &'static str, instead: &'static str) -> Row {
+    Row { names, state: State::Handler(why, instead) }
+}
+
+/// The state of a directive; `None` if it is not known.
+pub fn find(name: &str) -> Option<&'static State> {
+    let rows = || TABLE.iter().flat_map(|row| row.names.split_whitespace().map(move |known| (known, &row.state)));
+    let whole = rows().find(|(known, _)| *known == name);
+    let family = || rows().find(|(known, _)| known.strip_suffix('*').is_some_and(|start| name.starts_with(start)));
+    whole.or_else(family).map(|(_, state)| state)
+}
+
+/// The known name that is nearest to a text.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    let names = TABLE.iter().flat_map(|row| row.names.split_whitespace()).filter(|known| !known.ends_with('*'));
+    let distance = |known: &'static str| (strsim::damerau_levenshtein(known, name), known);
+    let (distance, known) = names.map(distance).min()?;
+    (distance <= known.len() / 4).then_some(known)
+}
+
+const TLS: &str = "TLS is not served yet";
+const TLS_IN_FRONT: &str = "put something that ends TLS in front of hopgate";
+const NO_CACHE: &str = "hopgate has no cache: every request goes to the upstream";
+const CACHE: &str = "put a cache in front of the upstream if it needs one";
+const STREAMED: &str = "bodies are passed on as they come, with back-pressure, and never buffered whole";
+const NO_TABLE: &str = "there is no such table to be sized";
+const KERNEL: &str = "bytes are moved the cheapest way that there is";
+const NO_TEMP: &str = "nothing is written to temporary files";
+const NO_BODY_FILTER: &str = "bodies are passed on as the upstream sends them";
+const IN_APP: &str = "let the app do it";
+const PROCESS: &str = "the process is systemd's or the container's to look after";
+const NOT_HTTP: &str = "upstreams are spoken to in HTTP/1.1";
+const HTTP_SERVER: &str = "put an HTTP server before the app, and proxy_pass to it";
+const LUA: &str = "there is no Lua in hopgate";
+const NO_MODULE: &str = "hopgate has nothing like this module of nginx";
+
+/// All of them, in the order of nginx's manual: the process, servers, locations, access, responses, the
+/// upstream.
+pub const TABLE: &[Row] = &[
+    // The process.
+    carried("worker_processes", "M", "workers", settings::worker_processes),
+    carried("worker_shutdown_timeout", "M", "shutdown_timeout", settings::time),
+    carried("error_log", "MHSL", "", logs::error_log),
+    block("http", "M", "the top of the file"),
+    needless("events", "there is nothing to be tuned there"),
+    needless(
+        "worker_connections",
+        "connections are limited by the open files that the system allows, or by max_connections",
+    ),
+    needless("use multi_accept accept_mutex accept_mutex_delay", "connections are accepted the best way that there is"),
+    needless("user", "hopgate runs as whoever starts it: set User= in its systemd unit"),
+    needless("pid lock_file", PROCESS),
+    needless("daemon master_process", "hopgate stays in the foreground, as systemd and containers want it"),
+    needless("worker_rlimit_nofile", "hopgate takes as many open files as the system allows"),
+    needless(
+        "worker_rlimit_core worker_priority worker_cpu_affinity working_directory env debug_points timer_resolution",
+        PROCESS,
+    ),
+    needless("pcre_jit", "regular expressions are always compiled"),
+    needless("thread_pool aio aio_write directio directio_alignment read_ahead", KERNEL),
+    needless("load_module", "what its directives say is carried over or reported by itself"),
+    reported("ssl_engine", TLS, TLS_IN_FRONT),
+    reported("debug_connection", "what is logged does not depend on the client", "set the level in error_log"),
+    reported("stream mail", "hopgate is a proxy for HTTP", "leave it to nginx or HAProxy"),
+    // Servers.
+    block("server", "HU", "server"),
+    carried("listen", "S", "", settings::listen),
+    carried("server_name", "S", "", settings::server_name),
+    carried("client_header_timeout", "HS", "", settings::time),
+    carried("keepalive_timeout", "HSLU", "", settings::keepalive_timeout),
+    carried("keepalive_requests", "HSLU", "", settings::keepalive_requests),
+    carried("large_client_header_buffers", "HS", "client_max_head_size", settings::header_buffers),
+    carried("max_headers", "HS", "", settings::number),
+    carried("underscores_in_headers", "HS", "", settings::flag),
+    carried("set_real_ip_from", "HSL", "trusted_proxies", access::real_ip_from),
+    carried("real_ip_header", "HSL", "", access::real_ip),
+    carried("real_ip_recursive", "HSL", "", access::real_ip),
+    needless("client_header_buffer_size connection_pool_size request_pool_size", "memory is taken as it is needed"),
+    needless("server_names_hash_max_size server_names_hash_bucket_size variables_hash_max_size", NO_TABLE),
+    needless("variables_hash_bucket_size types_hash_max_size types_hash_bucket_size", NO_TABLE),
+    needless("map_hash_max_size map_hash_bucket_size referer_hash_max_size referer_hash_bucket_size", NO_TABLE),
+    needless("proxy_headers_hash_max_size proxy_headers_hash_bucket_size", NO_TABLE),
+    carried("resolver", "HSLU", "", http::resolver),
+    needless("resolver_timeout", "names are looked up as the system does it"),
+    carried("merge_slashes", "HS", "", settings::must_be_on),
+    carried("ignore_invalid_headers", "HS", "", settings::must_be_on),
+    needless("http2 http2_*", "clients are served with HTTP/1.1, which all of them speak"),
+    needless("http3 http3_* quic_*", "clients are served with HTTP/1.1, which all of them speak"),
+    needless("keepalive_disable keepalive_min_timeout msie_padding msie_refresh", "the browsers that needed it are gone"),
+    reported("keepalive_time", "client connections have no greatest age", "leave it out, or set keepalive_requests"),
+    carried("ssl", "HS", "", http::ssl),
+    guard("ssl_verify_client", "hopgate cannot ask clients for certificates yet", TLS_IN_FRONT),
+    guard("ssl_reject_handshake", TLS, TLS_IN_FRONT),
+    reported("ssl_*", TLS, TLS_IN_FRONT),
+    // Locations and what answers in them.
+    block("location", "SL", "location"),
+    block("if", "SLI", "rewrite"),
+    block("limit_except", "L", "rewrite"),
+    block("types", "HSL", "types"),
+    block("include", "MEHSLIXU", "its lines"),
+    carried("set", "SLI", "", script::set),
+    carried("rewrite", "SLI", "", script::rewrite),
+    carried("return", "SLI", "", script::r#return),
+    carried("break", "SLI", "rewrite", script::r#break),
+    needless("rewrite_log uninitialized_variable_warn", "`hopgate explain` shows rewrites step by step"),
+    carried("internal", "L", "", settings::internal),
+    carried("root", "HSLI", "", files::root),
+    carried("alias", "L", "", files::alias),
+    carried("index", "HSL", "", settings::words),
+    carried("try_files", "SL", "", files::try_files),
+    carried("default_type", "HSL", "", settings::text),
+    carried("disable_symlinks", "HSL", "", files::disable_symlinks),
+    carried("etag", "HSL", "", settings::flag),
+    carried("if_modified_since", "HSL", "", settings::text),
+    carried("max_ranges", "HSL", "", settings::number),
+    carried("autoindex", "HSL", "", settings::flag),
+    carried("error_page", "HSLI", "", settings::error_page),
+    carried("recursive_error_pages", "HSL", "", settings::flag),
+    carried("absolute_redirect port_in_redirect server_name_in_redirect", "HSL", "", settings::flag),
+    carried("client_max_body_size", "HSL", "", settings::size),
+    carried("client_body_timeout send_timeout", "HSL", "", settings::time),
+    needless("client_body_buffer_size client_body_in_single_buffer client_body_early_read", STREAMED),
+    needless("client_body_temp_path proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size", NO_TEMP),
+    reported("client_body_in_file_only", "nothing is written to temporary files", IN_APP),
+    needless("sendfile sendfile_max_chunk tcp_nopush tcp_nodelay postpone_output output_buffers send_lowat", KERNEL),
+    needless("chunked_transfer_encoding", "chunks are used where the client knows them"),
+    needless("lingering_close lingering_time lingering_timeout", "connections are always closed in good order"),
+    needless("reset_timedout_connection", "the memory of a connection that is given up is free at once"),
+    needless("server_tokens", "the version is never told to clients"),
+    needless("log_not_found log_subrequest", "a missing file is no error"),
+    needless("open_file_cache open_file_cache_*", "files are opened when they are asked for"),
+    needless("open_log_file_cache", "log files stay open"),
+    needless("subrequest_output_buffer_size", STREAMED),
+    reported("limit_rate limit_rate_after", "transfers have no speed limit", "limit them with the kernel, or not at all"),
+    reported("early_hints", "103 responses of the upstream are passed on", "let the app send them"),
+    reported("post_action", "nothing happens behind a request", IN_APP),
+    reported("autoindex_* random_index", "folders are not listed", "write an index file"),
+    handler("stub_status", "hopgate has no status page yet", "read the logs"),
+    handler("empty_gif", NO_MODULE, "serve a file with alias"),
+    handler("fastcgi_pass", NOT_HTTP, HTTP_SERVER),
+    handler("uwsgi_pass scgi_pass memcached_pass tunnel_pass", NOT_HTTP, HTTP_SERVER),
+    handler("grpc_pass", NOT_HTTP, "proxy gRPC with nginx or Envoy"),
+    handler("perl js_content content_by_lua content_by_lua_file content_by_lua_block", LUA, IN_APP),
+    handler("mp4 flv hls f4f slice", NO_MODULE, "serve the files as they are"),
+    handler("dav_methods", "files are only read", IN_APP),
+    reported("dav_* create_full_put_path min_delete_depth", "files are only read", IN_APP),
+    reported("fastcgi_*", NOT_HTTP, HTTP_SERVER),
+    reported("uwsgi_* scgi_* memcached_* tunnel_*", NOT_HTTP, HTTP_SERVER),
+    reported("grpc_*", NOT_HTTP, "proxy gRPC with nginx or Envoy"),
+    reported("image_filter image_filter_* xslt_* xml_*", NO_MODULE, IN_APP),
+    reported("mp4_* perl_modules perl_require", NO_MODULE, IN_APP),
+    // Access.
+    carried("allow deny", "HSLX", "access", access::rule),
+    carried("satisfy", "HSL", "", access::satisfy),
+    carried("auth_basic", "HSLX", "", access::auth_basic),
+    carried("auth_basic_user_file", "HSLX", "", access::user_file),
+    carried("auth_request", "HSL", "", access::auth_request),
+    carried("auth_request_set", "HSL", "", access::auth_request_set),
+    carried("limit_req_zone limit_conn_zone", "H", "", access::zone),
+    carried("limit_req limit_conn", "HSL", "", access::limit),
+    carried("limit_req_status limit_conn_status", "HSL", "", settings::number),
+    carried("limit_req_dry_run limit_conn_dry_run", "HSL", "", settings::flag),
+    needless("limit_req_log_level limit_conn_log_level", "a refused request is one line of the log"),
+    reported("auth_delay", "a refusal is not delayed", "limit_req slows guesses down"),
+    guard("secure_link secure_link_md5 secure_link_secret", "links are not checked", IN_APP),
+    guard("valid_referers", "referers are not checked", IN_APP),
+    guard("auth_jwt auth_jwt_* auth_oidc* auth_ldap auth_ldap_* auth_digest* auth_pam*", NO_MODULE, "use auth_request"),
+    guard("access_by_lua access_by_lua_file access_by_lua_block js_access", LUA, "use auth_request"),
+    guard("rewrite_by_lua rewrite_by_lua_file rewrite_by_lua_block", LUA, "say it with rewrite, return and map"),
+    guard("server_rewrite_by_lua_block server_rewrite_by_lua_file", LUA, "say it with rewrite, return and map"),
+    guard("modsecurity modsecurity_* naxsi_* SecRulesEnabled", NO_MODULE, "put a web application firewall in front"),
+    // Responses.
+    carried("add_header", "HSLI", "", responses::add_header),
+    carried("expires", "HSLI", "", settings::joined),
+    carried("charset", "HSLI", "", settings::text),
+    carried("gzip gzip_vary gzip_static", "HSLI", "", settings::flag),
+    carried("gzip_types gzip_proxied", "HSL", "", settings::words),
+    carried("gzip_comp_level", "HSL", "", settings::number),
+    carried("gzip_min_length", "HSL", "", settings::size),
+    carried("gzip_http_version", "HSL", "", settings::text),
+    needless("gzip_buffers gzip_window gzip_hash gzip_no_buffer postpone_gzipping", "memory is taken as it is needed"),
+    needless("gzip_disable", "the browsers that needed it are gone"),
+    reported("gunzip gunzip_buffers", NO_BODY_FILTER, IN_APP),
+    reported("brotli* zstd*", "responses are compressed with gzip alone", "leave it to the app, or set gzip"),
+    reported("charset_map charset_types source_charset override_charset", "nothing is converted", IN_APP),
+    reported("add_trailer add_trailer_inherit add_header_inherit", NO_MODULE, IN_APP),
+    reported("more_set_headers more_set_input_headers", NO_MODULE, "write add_header or proxy_set_header"),
+    reported("more_clear_headers more_clear_input_headers", NO_MODULE, "write proxy_hide_header"),
+    reported("sub_filter sub_filter_* subs_filter*", NO_BODY_FILTER, "let the app send the right URLs"),
+    reported("ssi ssi_* addition_types add_before_body add_after_body", NO_BODY_FILTER, IN_APP),
+    reported("mirror mirror_request_body", "requests go to one upstream", "leave it out"),
+    reported("userid userid_*", NO_MODULE, IN_APP),
+    reported("header_filter_by_lua* body_filter_by_lua* log_by_lua* init_by_lua* init_worker_by_lua* lua_*", LUA, IN_APP),
+    reported("ssl_certificate_by_lua* balancer_by_lua* set_by_lua*", LUA, IN_APP),
+    // Variables.
+    block("map", "H", "map"),
+    reported("geo", "there are no tables of addresses", "say it with access, or let the app do it"),
+    reported("split_clients", "requests are not split by chance", "use hash in an upstream"),
+    reported("geoip_* geoip2 geoip2_*", NO_MODULE, IN_APP),
+    reported("perl_set js_set js_var js_import js_path js_*", LUA, "say it with map"),
+    reported("modern_browser* ancient_browser*", "browsers are not told apart", "say it with map and $http_user_agent"),
+    // Logs.
+    carried("access_log", "HSLIX", "", logs::access_log),
+    carried("log_format", "H", "", logs::log_format),
+    // The upstream.
+    block("upstream", "H", "upstream"),
+    carried("proxy_pass", "LIX", "", proxy::pass),
+    carried("proxy_set_header", "HSL", "", proxy::set_header),
+    carried("proxy_connect_timeout proxy_read_timeout proxy_send_timeout", "HSL", "", settings::time),
+    carried("proxy_method", "HSL", "", settings::text),
+    carried("proxy_pass_request_headers proxy_pass_request_body proxy_pass_trailers", "HSL", "", settings::flag),
+    carried("proxy_intercept_errors", "HSL", "", settings::flag),
+    carried("proxy_next_upstream", "HSL", "", proxy::next_upstream),
+    carried("proxy_next_upstream_tries", "HSL", "", settings::number),
+    carried("proxy_next_upstream_timeout", "HSL", "", settings::time),
+    carried("proxy_hide_header proxy_pass_header proxy_ignore_headers", "HSL", "", settings::gathered),
+    carried("proxy_redirect", "HSL", "", responses::proxy_redirect),
+    carried("proxy_cookie_path proxy_cookie_domain", "HSL", "", responses::cookie),
+    carried("proxy_ignore_client_abort", "HSL", "", settings::must_be_off),
+    needless("proxy_http_version", "upstreams are always spoken to in HTTP/1.1, upgrades included"),
+    needless("proxy_buffering proxy_request_buffering", STREAMED),
+    needless("proxy_buffers proxy_buffer_size proxy_busy_buffers_size", STREAMED),
+    needless("proxy_cache_bypass proxy_no_cache", "nothing is cached"),
+    needless("proxy_socket_keepalive proxy_socket_rcvbuf proxy_socket_sndbuf proxy_send_lowat", "dead peers are found by the timeouts"),
+    needless("proxy_force_ranges", "ranges are the upstream's to answer"),
+    reported("proxy_cache proxy_cache_* proxy_store proxy_store_access", NO_CACHE, CACHE),
+    reported("proxy_bind", "the system chooses the address that upstreams are connected from", "set it with a route"),
+    reported("proxy_set_body", "bodies are passed on as the client sends them", IN_APP),
+    reported("proxy_limit_rate", "transfers have no speed limit", "limit them with the kernel, or not at all"),
+    reported("proxy_cookie_flags", "cookies keep their flags", IN_APP),
+    reported("proxy_ssl_*", "upstreams are spoken to without TLS", "put something that speaks TLS between them"),
+    carried("ip_hash least_conn", "U", "", upstream::choice),
+    carried("hash random", "U", "", upstream::choice),
+    carried("keepalive", "U", "", settings::number),
+    carried("keepalive_time", "U", "", settings::time),
+    needless("zone", "what the workers share of a group needs no name and no size"),
+    reported("least_time sticky sticky_cookie_insert queue ntlm state", NO_MODULE, "use ip_hash, hash or least_conn"),
+    reported("health_check match check check_*", "upstreams are not asked by themselves", "a failed request marks them"),
+];
