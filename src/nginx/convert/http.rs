@@ -202,25 +202,17 @@ impl Convert<'_> {
             default("real_ip_header", Value::text("X-Real-IP"));
             default("real_ip_recursive", Value::Bare("false".to_owned()));
         }
-        if self.serves_files && has_http {
-            self.default_types(&mut default);
+        if self.serves_files {
+            default("default_type", Value::text("text/plain"));
+        }
+        // A part of a file is included by one that has `mime.types`.
+        if self.serves_files && has_http && !self.parsed.standard_types {
+            default("types", Value::Pairs(nginx_types()));
         }
         if let Some(first) = defaults.first_mut() {
             first.comments.push("nginx's defaults, where hopgate has others:".to_owned());
         }
         defaults
-    }
-
-    /// Without its file `mime.types` nginx knows three types.
-    fn default_types(&self, default: &mut impl FnMut(&str, Value)) {
-        if self.parsed.standard_types {
-            default("default_type", Value::text("text/plain"));
-            return;
-        }
-        default("default_type", Value::text("text/plain"));
-        let types = [("text/html", "html"), ("image/gif", "gif"), ("image/jpeg", "jpg")];
-        let list = |end: &str| Item::new(Value::List(vec![Item::new(Value::text(end))]));
-        default("types", Value::Pairs(types.map(|(kind, end)| (kind.to_owned(), list(end))).to_vec()));
     }
 
     /// The first lines of the file.
@@ -251,6 +243,13 @@ impl Convert<'_> {
         }
         lines
     }
+}
+
+/// The types that nginx knows without its file `mime.types`.
+fn nginx_types() -> Vec<(String, Item)> {
+    let list = |end: &str| Item::new(Value::List(vec![Item::new(Value::text(end))]));
+    let types = [("text/html", "html"), ("image/gif", "gif"), ("image/jpeg", "jpg")];
+    types.map(|(kind, end)| (kind.to_owned(), list(end))).to_vec()
 }
 
 fn count(files: usize) -> String {
