@@ -119,8 +119,11 @@ impl<'a> Check<'a> {
         }
         let servers = written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
         let (listeners, places) = self.listeners(written);
-        // One of several servers may well be the upstream of another, as people chain them in nginx.
-        if written.len() == 1 {
+        // One of several servers, or of several locations, may well be the upstream of another, as people
+        // chain them in nginx.
+        let is_alone =
+            |server: &Server| server.location.given().is_none_or(|locations| locations.get_ref().0.len() < 2);
+        if written.len() == 1 && written.iter().all(|server| is_alone(server.get_ref())) {
             self.refuse_loops(&listeners, &places);
         }
         Config {

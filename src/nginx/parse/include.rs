@@ -9,7 +9,8 @@ use crate::config::error::Mistake;
 use crate::nginx::report::Report;
 
 /// Files of nginx that are there for `fastcgi_pass` and its like.
-const GATEWAYS: &[&str] = &["fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "fastcgi-php.conf"];
+const GATEWAYS: &[&str] =
+    &["fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "fastcgi-php.conf"];
 
 impl Reader {
     /// The directives of the files that an `include` names. One that is not there is reported, and the
@@ -32,7 +33,7 @@ impl Reader {
         }
         let mut directives = Vec::new();
         for path in found {
-            if let Err(mistake) = self.may_open(&directive, &path) {
+            if let Some(mistake) = self.too_much(&directive, &path) {
                 self.mistake(directive.name.place.file, mistake);
                 break;
             }
@@ -44,7 +45,8 @@ impl Reader {
                     self.open.pop();
                 }
                 Err(error) => {
-                    let text = format!("{} cannot be read: {error}; import it again when it can", path.display());
+                    let text =
+                        format!("{} cannot be read: {error}; import it again when it can", path.display());
                     self.reports.push(Report::new(directive.name.place.clone(), "include", &text));
                 }
             }
@@ -63,23 +65,27 @@ impl Reader {
         found.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 
-    fn may_open(&self, directive: &Directive, path: &Path) -> Result<(), Mistake> {
-        let wrong = |message: String| Mistake::new(directive.name.place.span.clone(), message).label("included here");
-        if self.open.contains(&path.to_owned()) || self.open.len() >= DEEPEST {
-            return Err(wrong(format!("{} includes itself", path.display())).help("delete one of the includes"));
+    /// What speaks against reading another file.
+    fn too_much(&self, directive: &Directive, path: &Path) -> Option<Mistake> {
+        let wrong =
+            |message: String| Mistake::new(directive.name.place.span.clone(), message).label("included here");
+        if self.open.iter().any(|open| open == path) || self.open.len() >= DEEPEST {
+            let message = format!("{} includes itself", path.display());
+            return Some(wrong(message).help("delete one of the includes"));
         }
-        if self.files.len() >= MOST_FILES || self.bytes > LARGEST {
-            return Err(wrong("there is more to include than any configuration has".to_owned())
-                .help("import the files one by one"));
-        }
-        Ok(())
+        let is_too_much = self.files.len() >= MOST_FILES || self.bytes > LARGEST;
+        is_too_much.then(|| {
+            wrong("there is more to include than any configuration has".to_owned())
+                .help("import the files one by one")
+        })
     }
 
     fn report_missing(&mut self, directive: &Directive, pattern: &str) {
         if !self.missing.insert(pattern.to_owned()) {
             return;
         }
-        let text = format!("{pattern} is not there: what it says is not in the result; import it where it is");
+        let text =
+            format!("{pattern} is not there: what it says is not in the result; import it where it is");
         self.reports.push(Report::new(directive.name.place.clone(), "include", &text));
     }
 
@@ -94,13 +100,17 @@ fn is_glob(pattern: &str) -> bool {
 }
 
 fn globbed(path: &Path) -> Vec<PathBuf> {
-    let options =
-        glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
     let Some(pattern) = path.to_str() else { return Vec::new() };
     if !is_glob(pattern) {
         return if path.is_file() { vec![path.to_owned()] } else { Vec::new() };
     }
-    let found = glob::glob_with(pattern, options).map(|paths| paths.filter_map(Result::ok).collect::<Vec<_>>());
+    let found =
+        glob::glob_with(pattern, options).map(|paths| paths.filter_map(Result::ok).collect::<Vec<_>>());
     let mut found = found.unwrap_or_default();
     found.retain(|path| path.is_file());
     found.sort();
