@@ -271,9 +271,11 @@ fn is_ipv6(host: &str) -> bool {
         && (end.is_empty() || end.starts_with(':'))
 }
 
-/// The path that a request line stands for, and its query.
+/// The path that a request line stands for, and its query. (With variables in `proxy_pass` nginx sends blanks as they
+/// are.)
 fn sent(line: &str) -> (Vec<u8>, &str) {
-    let target = line.split(' ').nth(1).unwrap_or_default();
+    let target =
+        line.split_once(' ').and_then(|(_, rest)| rest.rsplit_once(' ')).map_or("", |(target, _)| target);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let decoded = decode(path);
     let mut segments: Vec<&[u8]> = Vec::new();

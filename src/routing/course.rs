@@ -18,8 +18,8 @@ pub struct Course {
     pub slots: Slots,
     /// Whether it has been sent here by hopgate itself, so that `internal` locations are open to it.
     pub is_internal: bool,
-    /// Whether a `rewrite … break` has changed the path in this very location: the URI part of its
-    /// `proxy_pass` then says nothing.
+    /// Whether a `rewrite … break` has changed the path, here or in the server: the URI part of
+    /// `proxy_pass` then says nothing, also in a location that is come to later, until the way begins anew.
     pub is_broken: bool,
     /// Whether `try_files` has found its path behind an `alias` that stands for whole paths.
     pub is_behind_alias: bool,

@@ -71,6 +71,7 @@ impl<'a> Router<'a> {
     /// Where a request goes from the beginning: the steps of the server, then the search.
     pub fn start(self, course: &mut Course) -> Routed {
         let outer = self.server.outer();
+        course.is_broken = false;
         if !self.server.script.is_empty() {
             course.tell(|| Event::Script(None));
             let mut run = Run::new(self, course, outer);
@@ -122,7 +123,6 @@ impl<'a> Router<'a> {
     }
 
     fn enter(self, course: &mut Course, location: usize) -> Routed {
-        course.is_broken = false;
         course.is_behind_alias = false;
         let script = &self.server.locations[location].script;
         if script.is_empty() {

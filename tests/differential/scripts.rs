@@ -101,10 +101,6 @@ fn location(rng: &mut Rng, place: &str, name: &str, text: &mut String) {
     if place == "/i/" {
         *text += "        internal;\n";
     }
-    for _ in 0..rng.usize(0..4) {
-        *text += "    ";
-        step(rng, &STEPS, name, text);
-    }
     let is_prefix = place.starts_with(['/', '=']) || place.starts_with("^~");
     let content = loop {
         let content = CONTENTS[rng.usize(..CONTENTS.len())];
@@ -112,6 +108,13 @@ fn location(rng: &mut Rng, place: &str, name: &str, text: &mut String) {
             break content;
         }
     };
+    // nginx forgets its try_files as soon as an `if` has held ("if is evil"); hopgate does not.
+    let steps: Vec<&str> =
+        STEPS.into_iter().filter(|step| !(content.contains("try_files") && step.starts_with("if"))).collect();
+    for _ in 0..rng.usize(0..4) {
+        *text += "    ";
+        step(rng, &steps, name, text);
+    }
     *text += "    ";
     step(rng, &[content], name, text);
     *text += "    }\n";

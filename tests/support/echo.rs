@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-/// Answers every request with 200 and, as its body, the request's first line and its `X-` fields.
+/// Answers every request with 200 and, as its body, the request's first line and its `X-` fields, sorted.
 pub struct Echo {
     addr: String,
 }
@@ -36,6 +36,7 @@ fn answer(stream: &TcpStream) -> Option<()> {
         if reader.read_until(b'\n', &mut body).ok()? == 0 {
             return None;
         }
+        let mut fields = Vec::new();
         loop {
             let mut line = Vec::new();
             reader.read_until(b'\n', &mut line).ok()?;
@@ -43,10 +44,12 @@ fn answer(stream: &TcpStream) -> Option<()> {
             match lower.trim_end().split_once(": ") {
                 None if lower.trim_end().is_empty() => break,
                 Some(("content-length", value)) => length = value.parse().ok()?,
-                Some((name, _)) if name.starts_with("x-") => body.extend(line),
+                Some((name, _)) if name.starts_with("x-") => fields.push(line),
                 _ => {}
             }
         }
+        fields.sort();
+        body.extend(fields.concat());
         reader.read_exact(&mut vec![0; length]).ok()?;
         let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
         answer.extend(body);
