@@ -339,7 +339,8 @@ impl Pump {
     }
 }
 
-fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
+/// Adds content as one chunk, RFC 9112 §7.1; nothing if there is none.
+pub(crate) fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
     if content.is_empty() {
         return; // A chunk of size 0 would be the last one.
     }
@@ -357,7 +358,8 @@ fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
     output.extend_from_slice(b"\r\n");
 }
 
-fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
+/// Adds the last chunk with these trailers, as far as they may be passed on.
+pub(crate) fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
     output.extend_from_slice(b"0\r\n");
     for line in trailer_lines(trailers) {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();

@@ -59,7 +59,8 @@ impl Groups {
 
     /// The group that a name was probably meant for, if it is none and nobody else uses it.
     fn meant(&self, name: &str) -> Option<&str> {
-        let is_other = !self.names.iter().any(|group| group.eq_ignore_ascii_case(name)) && !self.hosts.contains(name);
+        let is_other =
+            !self.names.iter().any(|group| group.eq_ignore_ascii_case(name)) && !self.hosts.contains(name);
         let unused: Vec<&String> =
             self.names.iter().filter(|group| !self.used.contains(&group.to_ascii_lowercase())).collect();
         let near = |group: &&&String| strsim::damerau_levenshtein(group, name) <= 1 + group.len() / 4;
@@ -87,7 +88,10 @@ impl Check<'_> {
                     let mistake = mistake("an address without `server` before it");
                     self.push(child, mistake.label("no directive").help(format!("write `server {line};`")));
                 }
-                if directive.name() == "map" && child.args.is_empty() && !matches!(child.name(), "hostnames" | "volatile") {
+                if directive.name() == "map"
+                    && child.args.is_empty()
+                    && !matches!(child.name(), "hostnames" | "volatile")
+                {
                     let mistake = mistake("a line of a map is a value and what becomes of it");
                     self.push(child, mistake.label("nothing behind it").help("delete it, or complete it"));
                 }
@@ -103,9 +107,15 @@ impl Check<'_> {
         match (directive.name(), directive.block.is_some()) {
             ("proxy_pass", false) => self.proxy_pass(directive, location),
             ("listen", false) if directive.args.is_empty() => self.nothing_behind(directive, "listen 80;"),
-            ("location", true) if directive.args.is_empty() => self.nothing_behind(directive, "location / { … }"),
-            ("upstream", true) if directive.args.is_empty() => self.nothing_behind(directive, "upstream app { … }"),
-            ("map", true) if directive.args.len() != 2 => self.nothing_behind(directive, "map $source $variable { … }"),
+            ("location", true) if directive.args.is_empty() => {
+                self.nothing_behind(directive, "location / { … }")
+            }
+            ("upstream", true) if directive.args.is_empty() => {
+                self.nothing_behind(directive, "upstream app { … }")
+            }
+            ("map", true) if directive.args.len() != 2 => {
+                self.nothing_behind(directive, "map $source $variable { … }")
+            }
             _ => {}
         }
         let inside = match directive.name() {
@@ -140,15 +150,22 @@ impl Check<'_> {
             Some(State::Structure { places, .. }) => (*places, directive.name() != "include"),
             _ => return true,
         };
-        let server_of_a_group = directive.name() == "server" && matches!(place, 'U' | '*') && directive.block.is_none();
+        let server_of_a_group =
+            directive.name() == "server" && matches!(place, 'U' | '*') && directive.block.is_none();
         if is_block && directive.block.is_none() && !server_of_a_group {
-            let mistake = Mistake::new(directive.name.place.span.clone(), format!("`{}` needs a block", directive.name()));
+            let mistake = Mistake::new(
+                directive.name.place.span.clone(),
+                format!("`{}` needs a block", directive.name()),
+            );
             let line = directive.line();
             self.push(directive, mistake.label("no `{` behind it").help(format!("write `{line} {{ … }}`")));
             return false;
         }
         if !is_block && directive.block.is_some() {
-            let mistake = Mistake::new(directive.name.place.span.clone(), format!("`{}` has no block", directive.name()));
+            let mistake = Mistake::new(
+                directive.name.place.span.clone(),
+                format!("`{}` has no block", directive.name()),
+            );
             let line = directive.line();
             self.push(directive, mistake.label("a `{` behind it").help(format!("write `{line};`")));
             return false;
@@ -172,12 +189,17 @@ impl Check<'_> {
         let authority = host(url);
         if let Some(placeholder) = placeholder(url) {
             let mistake = wrong(format!("`{placeholder}` stands for something that is to be filled in"));
-            return self.push(directive, mistake.label("a placeholder").help("write the address of the app: `http://127.0.0.1:3000`"));
+            return self.push(
+                directive,
+                mistake.label("a placeholder").help("write the address of the app: `http://127.0.0.1:3000`"),
+            );
         }
         if url.contains('$') {
             return;
         }
-        let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
+        let Some((scheme, rest)) =
+            url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))
+        else {
             let help = match url.split_once("://") {
                 Some(("ws" | "wss", rest)) => format!("WebSocket begins as HTTP: write `http://{rest}`"),
                 Some((_, rest)) => format!("write `http://{rest}`"),
@@ -186,9 +208,14 @@ impl Check<'_> {
             let mistake = wrong(format!("`{url}` is no URL that nginx knows"));
             return self.push(directive, mistake.label("`http://` is needed").help(help));
         };
-        let port = authority.rsplit_once(':').filter(|(_, port)| !rest.starts_with("unix:") && !port.contains(']'));
+        let port =
+            authority.rsplit_once(':').filter(|(_, port)| !rest.starts_with("unix:") && !port.contains(']'));
         if let Some((host, port)) = port.filter(|(_, port)| port.parse::<u16>().is_err()) {
-            let what = if port.is_empty() { "the port is missing".to_owned() } else { format!("`{port}` is not a port") };
+            let what = if port.is_empty() {
+                "the port is missing".to_owned()
+            } else {
+                format!("`{port}` is not a port")
+            };
             let uri = &rest[authority.len()..];
             let help = format!("write the port of the app: `{scheme}://{host}:3000{uri}`");
             return self.push(directive, wrong(what).label("a number is needed").help(help));
@@ -207,8 +234,15 @@ impl Check<'_> {
                 _ => "in a location with a regular expression".to_owned(),
             };
             let base = &url[..url.len() - (rest.len() - authority.len())];
-            let mistake = wrong(format!("`proxy_pass` cannot have a URI part {place}: there is no path that it could replace"));
-            self.push(directive, mistake.label("nginx refuses this").help(format!("write `{base}`, and `rewrite` if the path is to change")));
+            let mistake = wrong(format!(
+                "`proxy_pass` cannot have a URI part {place}: there is no path that it could replace"
+            ));
+            self.push(
+                directive,
+                mistake
+                    .label("nginx refuses this")
+                    .help(format!("write `{base}`, and `rewrite` if the path is to change")),
+            );
         }
     }
 

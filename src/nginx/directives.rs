@@ -70,15 +70,18 @@ const fn handler(names: &'static str, why: &'static str, instead: &'static str) 
 
 /// The state of a directive; `None` if it is not known.
 pub fn find(name: &str) -> Option<&'static State> {
-    let rows = || TABLE.iter().flat_map(|row| row.names.split_whitespace().map(move |known| (known, &row.state)));
+    let rows =
+        || TABLE.iter().flat_map(|row| row.names.split_whitespace().map(move |known| (known, &row.state)));
     let whole = rows().find(|(known, _)| *known == name);
-    let family = || rows().find(|(known, _)| known.strip_suffix('*').is_some_and(|start| name.starts_with(start)));
+    let family =
+        || rows().find(|(known, _)| known.strip_suffix('*').is_some_and(|start| name.starts_with(start)));
     whole.or_else(family).map(|(_, state)| state)
 }
 
 /// The known name that is nearest to a text.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    let names = TABLE.iter().flat_map(|row| row.names.split_whitespace()).filter(|known| !known.ends_with('*'));
+    let names =
+        TABLE.iter().flat_map(|row| row.names.split_whitespace()).filter(|known| !known.ends_with('*'));
     let distance = |known: &'static str| (strsim::damerau_levenshtein(known, name), known);
     let (distance, known) = names.map(distance).min()?;
     (distance <= known.len() / 4).then_some(known)
@@ -113,7 +116,10 @@ pub const TABLE: &[Row] = &[
         "worker_connections",
         "connections are limited by the open files that the system allows, or by max_connections",
     ),
-    needless("use multi_accept accept_mutex accept_mutex_delay", "connections are accepted the best way that there is"),
+    needless(
+        "use multi_accept accept_mutex accept_mutex_delay",
+        "connections are accepted the best way that there is",
+    ),
     needless("user", "hopgate runs as whoever starts it: set User= in its systemd unit"),
     needless("pid lock_file", PROCESS),
     needless("daemon master_process", "hopgate stays in the foreground, as systemd and containers want it"),
@@ -126,7 +132,11 @@ pub const TABLE: &[Row] = &[
     needless("thread_pool aio aio_write directio directio_alignment read_ahead", KERNEL),
     needless("load_module", "what its directives say is carried over or reported by itself"),
     reported("ssl_engine", TLS, TLS_IN_FRONT),
-    reported("debug_connection", "what is logged does not depend on the client", "set the level in error_log"),
+    reported(
+        "debug_connection",
+        "what is logged does not depend on the client",
+        "set the level in error_log",
+    ),
     reported("stream mail", "hopgate is a proxy for HTTP", "leave it to nginx or HAProxy"),
     // Servers.
     block("server", "HU", "server"),
@@ -141,10 +151,16 @@ pub const TABLE: &[Row] = &[
     carried("set_real_ip_from", "HSL", "trusted_proxies", access::real_ip_from),
     carried("real_ip_header", "HSL", "", access::real_ip),
     carried("real_ip_recursive", "HSL", "", access::real_ip),
-    needless("client_header_buffer_size connection_pool_size request_pool_size", "memory is taken as it is needed"),
+    needless(
+        "client_header_buffer_size connection_pool_size request_pool_size",
+        "memory is taken as it is needed",
+    ),
     needless("server_names_hash_max_size server_names_hash_bucket_size variables_hash_max_size", NO_TABLE),
     needless("variables_hash_bucket_size types_hash_max_size types_hash_bucket_size", NO_TABLE),
-    needless("map_hash_max_size map_hash_bucket_size referer_hash_max_size referer_hash_bucket_size", NO_TABLE),
+    needless(
+        "map_hash_max_size map_hash_bucket_size referer_hash_max_size referer_hash_bucket_size",
+        NO_TABLE,
+    ),
     needless("proxy_headers_hash_max_size proxy_headers_hash_bucket_size", NO_TABLE),
     carried("resolver", "HSLU", "", http::resolver),
     needless("resolver_timeout", "names are looked up as the system does it"),
@@ -152,8 +168,15 @@ pub const TABLE: &[Row] = &[
     carried("ignore_invalid_headers", "HS", "", settings::must_be_on),
     needless("http2 http2_*", "clients are served with HTTP/1.1, which all of them speak"),
     needless("http3 http3_* quic_*", "clients are served with HTTP/1.1, which all of them speak"),
-    needless("keepalive_disable keepalive_min_timeout msie_padding msie_refresh", "the browsers that needed it are gone"),
-    reported("keepalive_time", "client connections have no greatest age", "leave it out, or set keepalive_requests"),
+    needless(
+        "keepalive_disable keepalive_min_timeout msie_padding msie_refresh",
+        "the browsers that needed it are gone",
+    ),
+    reported(
+        "keepalive_time",
+        "client connections have no greatest age",
+        "leave it out, or set keepalive_requests",
+    ),
     carried("ssl", "HS", "", http::ssl),
     guard("ssl_verify_client", "hopgate cannot ask clients for certificates yet", TLS_IN_FRONT),
     guard("ssl_reject_handshake", TLS, TLS_IN_FRONT),
@@ -186,18 +209,31 @@ pub const TABLE: &[Row] = &[
     carried("client_max_body_size", "HSL", "", settings::size),
     carried("client_body_timeout send_timeout", "HSL", "", settings::time),
     needless("client_body_buffer_size client_body_in_single_buffer client_body_early_read", STREAMED),
-    needless("client_body_temp_path proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size", NO_TEMP),
+    needless(
+        "client_body_temp_path proxy_temp_path proxy_max_temp_file_size proxy_temp_file_write_size",
+        NO_TEMP,
+    ),
     reported("client_body_in_file_only", "nothing is written to temporary files", IN_APP),
-    needless("sendfile sendfile_max_chunk tcp_nopush tcp_nodelay postpone_output output_buffers send_lowat", KERNEL),
+    needless(
+        "sendfile sendfile_max_chunk tcp_nopush tcp_nodelay postpone_output output_buffers send_lowat",
+        KERNEL,
+    ),
     needless("chunked_transfer_encoding", "chunks are used where the client knows them"),
-    needless("lingering_close lingering_time lingering_timeout", "connections are always closed in good order"),
+    needless(
+        "lingering_close lingering_time lingering_timeout",
+        "connections are always closed in good order",
+    ),
     needless("reset_timedout_connection", "the memory of a connection that is given up is free at once"),
     needless("server_tokens", "the version is never told to clients"),
     needless("log_not_found log_subrequest", "a missing file is no error"),
     needless("open_file_cache open_file_cache_*", "files are opened when they are asked for"),
     needless("open_log_file_cache", "log files stay open"),
     needless("subrequest_output_buffer_size", STREAMED),
-    reported("limit_rate limit_rate_after", "transfers have no speed limit", "limit them with the kernel, or not at all"),
+    reported(
+        "limit_rate limit_rate_after",
+        "transfers have no speed limit",
+        "limit them with the kernel, or not at all",
+    ),
     reported("early_hints", "103 responses of the upstream are passed on", "let the app send them"),
     reported("post_action", "nothing happens behind a request", IN_APP),
     reported("autoindex_* random_index", "folders are not listed", "write an index file"),
@@ -230,11 +266,27 @@ pub const TABLE: &[Row] = &[
     reported("auth_delay", "a refusal is not delayed", "limit_req slows guesses down"),
     guard("secure_link secure_link_md5 secure_link_secret", "links are not checked", IN_APP),
     guard("valid_referers", "referers are not checked", IN_APP),
-    guard("auth_jwt auth_jwt_* auth_oidc* auth_ldap auth_ldap_* auth_digest* auth_pam*", NO_MODULE, "use auth_request"),
+    guard(
+        "auth_jwt auth_jwt_* auth_oidc* auth_ldap auth_ldap_* auth_digest* auth_pam*",
+        NO_MODULE,
+        "use auth_request",
+    ),
     guard("access_by_lua access_by_lua_file access_by_lua_block js_access", LUA, "use auth_request"),
-    guard("rewrite_by_lua rewrite_by_lua_file rewrite_by_lua_block", LUA, "say it with rewrite, return and map"),
-    guard("server_rewrite_by_lua_block server_rewrite_by_lua_file", LUA, "say it with rewrite, return and map"),
-    guard("modsecurity modsecurity_* naxsi_* SecRulesEnabled", NO_MODULE, "put a web application firewall in front"),
+    guard(
+        "rewrite_by_lua rewrite_by_lua_file rewrite_by_lua_block",
+        LUA,
+        "say it with rewrite, return and map",
+    ),
+    guard(
+        "server_rewrite_by_lua_block server_rewrite_by_lua_file",
+        LUA,
+        "say it with rewrite, return and map",
+    ),
+    guard(
+        "modsecurity modsecurity_* naxsi_* SecRulesEnabled",
+        NO_MODULE,
+        "put a web application firewall in front",
+    ),
     // Responses.
     carried("add_header", "HSLI", "", responses::add_header),
     carried("expires", "HSLI", "", settings::joined),
@@ -244,7 +296,10 @@ pub const TABLE: &[Row] = &[
     carried("gzip_comp_level", "HSL", "", settings::number),
     carried("gzip_min_length", "HSL", "", settings::size),
     carried("gzip_http_version", "HSL", "", settings::text),
-    needless("gzip_buffers gzip_window gzip_hash gzip_no_buffer postpone_gzipping", "memory is taken as it is needed"),
+    needless(
+        "gzip_buffers gzip_window gzip_hash gzip_no_buffer postpone_gzipping",
+        "memory is taken as it is needed",
+    ),
     needless("gzip_disable", "the browsers that needed it are gone"),
     reported("gunzip gunzip_buffers", NO_BODY_FILTER, IN_APP),
     reported("brotli* zstd*", "responses are compressed with gzip alone", "leave it to the app, or set gzip"),
@@ -256,7 +311,11 @@ pub const TABLE: &[Row] = &[
     reported("ssi ssi_* addition_types add_before_body add_after_body", NO_BODY_FILTER, IN_APP),
     reported("mirror mirror_request_body", "requests go to one upstream", "leave it out"),
     reported("userid userid_*", NO_MODULE, IN_APP),
-    reported("header_filter_by_lua* body_filter_by_lua* log_by_lua* init_by_lua* init_worker_by_lua* lua_*", LUA, IN_APP),
+    reported(
+        "header_filter_by_lua* body_filter_by_lua* log_by_lua* init_by_lua* init_worker_by_lua* lua_*",
+        LUA,
+        IN_APP,
+    ),
     reported("ssl_certificate_by_lua* balancer_by_lua* set_by_lua*", LUA, IN_APP),
     // Variables.
     block("map", "H", "map"),
@@ -264,7 +323,11 @@ pub const TABLE: &[Row] = &[
     reported("split_clients", "requests are not split by chance", "use hash in an upstream"),
     reported("geoip_* geoip2 geoip2_*", NO_MODULE, IN_APP),
     reported("perl_set js_set js_var js_import js_path js_*", LUA, "say it with map"),
-    reported("modern_browser* ancient_browser*", "browsers are not told apart", "say it with map and $http_user_agent"),
+    reported(
+        "modern_browser* ancient_browser*",
+        "browsers are not told apart",
+        "say it with map and $http_user_agent",
+    ),
     // Logs.
     carried("access_log", "HSLIX", "", logs::access_log),
     carried("log_format", "H", "", logs::log_format),
@@ -274,7 +337,12 @@ pub const TABLE: &[Row] = &[
     carried("proxy_set_header", "HSL", "", proxy::set_header),
     carried("proxy_connect_timeout proxy_read_timeout proxy_send_timeout", "HSL", "", settings::time),
     carried("proxy_method", "HSL", "", settings::text),
-    carried("proxy_pass_request_headers proxy_pass_request_body proxy_pass_trailers", "HSL", "", settings::flag),
+    carried(
+        "proxy_pass_request_headers proxy_pass_request_body proxy_pass_trailers",
+        "HSL",
+        "",
+        settings::flag,
+    ),
     carried("proxy_intercept_errors", "HSL", "", settings::flag),
     carried("proxy_next_upstream", "HSL", "", proxy::next_upstream),
     carried("proxy_next_upstream_tries", "HSL", "", settings::number),
@@ -287,19 +355,42 @@ pub const TABLE: &[Row] = &[
     needless("proxy_buffering proxy_request_buffering", STREAMED),
     needless("proxy_buffers proxy_buffer_size proxy_busy_buffers_size", STREAMED),
     needless("proxy_cache_bypass proxy_no_cache", "nothing is cached"),
-    needless("proxy_socket_keepalive proxy_socket_rcvbuf proxy_socket_sndbuf proxy_send_lowat", "dead peers are found by the timeouts"),
+    needless(
+        "proxy_socket_keepalive proxy_socket_rcvbuf proxy_socket_sndbuf proxy_send_lowat",
+        "dead peers are found by the timeouts",
+    ),
     needless("proxy_force_ranges", "ranges are the upstream's to answer"),
     reported("proxy_cache proxy_cache_* proxy_store proxy_store_access", NO_CACHE, CACHE),
-    reported("proxy_bind", "the system chooses the address that upstreams are connected from", "set it with a route"),
+    reported(
+        "proxy_bind",
+        "the system chooses the address that upstreams are connected from",
+        "set it with a route",
+    ),
     reported("proxy_set_body", "bodies are passed on as the client sends them", IN_APP),
-    reported("proxy_limit_rate", "transfers have no speed limit", "limit them with the kernel, or not at all"),
+    reported(
+        "proxy_limit_rate",
+        "transfers have no speed limit",
+        "limit them with the kernel, or not at all",
+    ),
     reported("proxy_cookie_flags", "cookies keep their flags", IN_APP),
-    reported("proxy_ssl_*", "upstreams are spoken to without TLS", "put something that speaks TLS between them"),
+    reported(
+        "proxy_ssl_*",
+        "upstreams are spoken to without TLS",
+        "put something that speaks TLS between them",
+    ),
     carried("ip_hash least_conn", "U", "", upstream::choice),
     carried("hash random", "U", "", upstream::choice),
     carried("keepalive", "U", "", settings::number),
     carried("keepalive_time", "U", "", settings::time),
     needless("zone", "what the workers share of a group needs no name and no size"),
-    reported("least_time sticky sticky_cookie_insert queue ntlm state", NO_MODULE, "use ip_hash, hash or least_conn"),
-    reported("health_check match check check_*", "upstreams are not asked by themselves", "a failed request marks them"),
+    reported(
+        "least_time sticky sticky_cookie_insert queue ntlm state",
+        NO_MODULE,
+        "use ip_hash, hash or least_conn",
+    ),
+    reported(
+        "health_check match check check_*",
+        "upstreams are not asked by themselves",
+        "a failed request marks them",
+    ),
 ];

@@ -8,8 +8,14 @@ use crate::headers::list;
 use crate::http1::head::{RequestHead, Version};
 
 /// Decides whether an answer is compressed; if so its fields say it from now on. `length` is that of its body,
-/// if it is known.
-pub fn decide(rules: &Gzip, answer: &mut Draft<'_>, request: &RequestHead, length: Option<u64>) -> bool {
+/// if it is known; `can_be` says whether it could be sent so.
+pub fn decide(
+    rules: &Gzip,
+    answer: &mut Draft<'_>,
+    request: &RequestHead,
+    length: Option<u64>,
+    can_be: bool,
+) -> bool {
     let is_encoded = answer.get("Content-Encoding").is_some_and(|value| !value.is_empty());
     if !matches!(answer.status, 200 | 403 | 404)
         || is_encoded
@@ -24,7 +30,7 @@ pub fn decide(rules: &Gzip, answer: &mut Draft<'_>, request: &RequestHead, lengt
         answer.push(&b"Vary"[..], &b"Accept-Encoding"[..]);
     }
     let is_spoken = request.version == Version::Http11 || rules.http10;
-    if !is_spoken || !accepts_gzip(request) || !passes_proxies(&rules.proxied, answer, request) {
+    if !can_be || !is_spoken || !accepts_gzip(request) || !passes_proxies(&rules.proxied, answer, request) {
         return false;
     }
     answer.set("Content-Encoding", b"gzip".to_vec());
@@ -182,11 +188,11 @@ mod tests {
     #[test]
     fn answers_that_gain_nothing_or_must_stay_as_they_are_stay() {
         let asked = request("Accept-Encoding: gzip\r\n");
-        let decided = |mut answer: Draft<'_>, length| decide(&rules(), &mut answer, &asked, length);
+        let decided = |mut answer: Draft<'_>, length| decide(&rules(), &mut answer, &asked, length, true);
         assert!(decided(answer(&[]), None) && decided(answer(&[]), Some(20)));
         assert!(!decided(answer(&[]), Some(19)));
         let least = Gzip { min_length: 0, ..rules() };
-        assert!(!decide(&least, &mut answer(&[]), &asked, Some(0)), "nothing gains nothing");
+        assert!(!decide(&least, &mut answer(&[]), &asked, Some(0), true), "nothing gains nothing");
         for fields in [("Content-Encoding", "br"), ("Cache-Control", "max-age=1, no-transform")] {
             assert!(!decided(answer(&[fields]), None), "{fields:?}");
         }
@@ -212,7 +218,7 @@ mod tests {
                 ("Accept-Ranges", "bytes"),
                 ("vary", "Cookie"),
             ]);
-            assert!(decide(&Gzip { vary: true, ..rules() }, &mut answer, &asked, Some(99)));
+            assert!(decide(&Gzip { vary: true, ..rules() }, &mut answer, &asked, Some(99), true));
             assert_eq!(answer.get("ETag"), expected.map(str::as_bytes), "{tag}");
             assert_eq!((answer.get("Content-Length"), answer.get("Accept-Ranges")), (None, None));
             assert_eq!(answer.get("Content-Encoding"), Some(&b"gzip"[..]));
@@ -223,10 +229,10 @@ mod tests {
     #[test]
     fn vary_is_told_to_those_who_do_not_accept_gzip_too_and_once() {
         let mut plain = answer(&[("Vary", "accept-encoding")]);
-        assert!(!decide(&Gzip { vary: true, ..rules() }, &mut plain, &request(""), None));
+        assert!(!decide(&Gzip { vary: true, ..rules() }, &mut plain, &request(""), None, true));
         assert_eq!(plain.values("Vary").count(), 1);
         let mut plain = answer(&[]);
-        assert!(!decide(&Gzip { vary: true, ..rules() }, &mut plain, &request(""), None));
+        assert!(!decide(&Gzip { vary: true, ..rules() }, &mut plain, &request(""), None, true));
         assert_eq!(plain.get("Vary"), Some(&b"Accept-Encoding"[..]));
     }
 

@@ -33,7 +33,8 @@ pub fn auth_request(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Di
 fn guarded(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str, value: String) {
     if convert.mentions_unknown(directive, &[&value], "everything here is answered 403; write it anew") {
         let line = super::shortened(&directive.line());
-        return scope.refuse(403, format!("Refused: nginx guards this with `{line}`, which cannot be carried over."));
+        return scope
+            .refuse(403, format!("Refused: nginx guards this with `{line}`, which cannot be carried over."));
     }
     scope.set(key, text(directive, value));
 }
@@ -74,10 +75,13 @@ pub fn zone(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive,
 /// `limit_req zone=NAME [burst=N] [nodelay | delay=N]` and `limit_conn NAME N`
 pub fn limit(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     let is_zone = |word: &&str| word.starts_with("zone=");
-    let zone = directive.texts().find(is_zone).map_or(directive.arg(0), |word| &word["zone=".len()..]).to_owned();
+    let zone =
+        directive.texts().find(is_zone).map_or(directive.arg(0), |word| &word["zone=".len()..]).to_owned();
     if !convert.facts.zones.contains(&zone) {
         let table = if directive.name() == "limit_req" { "limit_req_zone" } else { "limit_conn_zone" };
-        let text = format!("there is no zone `{zone}` in what was imported, so there is no limit here; write [{table}.{zone}]");
+        let text = format!(
+            "there is no zone `{zone}` in what was imported, so there is no limit here; write [{table}.{zone}]"
+        );
         return convert.report(directive, &text);
     }
     let mut words = vec![zone.clone()];
@@ -94,7 +98,10 @@ pub fn real_ip_from(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
 pub fn real_ip(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     match (directive.name(), directive.arg(0)) {
         (_, "proxy_protocol") => {
-            convert.report(directive, "the PROXY protocol is not known yet; have the balancer send X-Forwarded-For");
+            convert.report(
+                directive,
+                "the PROXY protocol is not known yet; have the balancer send X-Forwarded-For",
+            );
         }
         ("real_ip_header", field) => scope.set(key, text(directive, field)),
         (_, flag) => scope.set(key, bare(directive, (flag == "on").to_string())),

@@ -18,7 +18,8 @@ impl Convert<'_> {
     pub(super) fn branches(&mut self, scope: &mut Scope) {
         let ops = std::mem::take(&mut scope.script);
         let needs_name = |op: &Op| matches!(op, Op::If { body, .. } if !body.is_empty());
-        let mut names: Vec<String> = ops.iter().filter(|op| needs_name(op)).map(|_| self.name("if")).collect();
+        let mut names: Vec<String> =
+            ops.iter().filter(|op| needs_name(op)).map(|_| self.name("if")).collect();
         let place = self.made.len();
         let mut behind: Vec<Op> = Vec::with_capacity(ops.len());
         for op in ops.into_iter().rev() {
@@ -74,8 +75,16 @@ impl Convert<'_> {
     }
 
     /// A named location with the settings of a scope, and of a block in it.
-    fn branch(&mut self, outer: &Scope, name: &str, body: &[Directive], script: Vec<Op>, level: Level) -> Table {
-        let mut scope = Scope::new(level, Header::Many(vec!["server".to_owned(), "location".to_owned()]), outer.inner());
+    fn branch(
+        &mut self,
+        outer: &Scope,
+        name: &str,
+        body: &[Directive],
+        script: Vec<Op>,
+        level: Level,
+    ) -> Table {
+        let mut scope =
+            Scope::new(level, Header::Many(vec!["server".to_owned(), "location".to_owned()]), outer.inner());
         for directive in body.iter().filter(|directive| directive.block.is_none()) {
             self.directive(&mut scope, directive);
         }
@@ -107,10 +116,14 @@ impl Convert<'_> {
 
     /// A named location has no path that a URI of `proxy_pass` could replace: a rewrite does it.
     fn without_uri(&mut self, outer: &Scope, scope: &mut Scope) {
-        let Some(entry) = scope.table.entries.iter_mut().find(|entry| entry.key == "proxy_pass") else { return };
+        let Some(entry) = scope.table.entries.iter_mut().find(|entry| entry.key == "proxy_pass") else {
+            return;
+        };
         let Value::Text(url) = &entry.item.value else { return };
         let start = url.find("://").map_or(0, |at| at + 3);
-        let Some(at) = url[start..].find('/').map(|at| start + at).filter(|_| !url.contains("unix:")) else { return };
+        let Some(at) = url[start..].find('/').map(|at| start + at).filter(|_| !url.contains("unix:")) else {
+            return;
+        };
         if url.contains('$') {
             return;
         }

@@ -49,10 +49,14 @@ impl Facts {
                 "upstream" => drop(self.upstreams.insert(directive.arg(0).to_ascii_lowercase())),
                 "set" | "auth_request_set" => drop(self.variables.insert(variable(0))),
                 "map" => drop(self.variables.insert(variable(1))),
-                "geo" | "split_clients" | "perl_set" | "js_set" | "js_var" | "set_by_lua_block" | "set_by_lua"
-                | "set_by_lua_file" => {
+                "geo" | "split_clients" | "perl_set" | "js_set" | "js_var" | "set_by_lua_block"
+                | "set_by_lua" | "set_by_lua_file" => {
                     let place = directive.args.len().saturating_sub(1).min(1);
-                    let place = if directive.name() == "geo" || directive.name() == "split_clients" { place } else { 0 };
+                    let place = if directive.name() == "geo" || directive.name() == "split_clients" {
+                        place
+                    } else {
+                        0
+                    };
                     self.lost.insert(variable(place), directive.name().to_owned());
                 }
                 "log_format" => drop(self.formats.insert(directive.arg(0).to_owned())),
@@ -86,7 +90,9 @@ impl Facts {
                 let sources = variables(map.arg(0));
                 let of_upgrades = !sources.is_empty()
                     && sources.iter().all(|name| is_of_upgrades(name) || self.upgrade_maps.contains(*name));
-                of_upgrades && !self.upgrade_maps.contains(&variable(map)) && !self.is_used(directives, &variable(map))
+                of_upgrades
+                    && !self.upgrade_maps.contains(&variable(map))
+                    && !self.is_used(directives, &variable(map))
             });
             let Some(found) = found else { return };
             self.upgrade_maps.insert(variable(found));
@@ -123,11 +129,13 @@ impl Facts {
         all(directives, &mut |directive| {
             let needless = matches!(directives::find(directive.name()), Some(State::Needless(_)))
                 || is_upgrade_line(directive)
-                || directive.name() == "map" && self.upgrade_maps.contains(directive.arg(1).trim_start_matches('$'));
+                || directive.name() == "map"
+                    && self.upgrade_maps.contains(directive.arg(1).trim_start_matches('$'));
             let own = directive.name() == "map" && directive.arg(1).trim_start_matches('$') == name;
             let words = || std::iter::once(directive.name.text.as_str()).chain(directive.texts());
             // `map SOURCE $variable`: the second word is where it is made.
-            let words = words().skip(usize::from(directive.name() == "map")).take(if own { 1 } else { usize::MAX });
+            let words =
+                words().skip(usize::from(directive.name() == "map")).take(if own { 1 } else { usize::MAX });
             is_used |= !needless && words.into_iter().any(|word| variables(word).contains(&name));
         });
         is_used

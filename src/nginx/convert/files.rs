@@ -16,9 +16,11 @@ pub fn alias(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive
 
 fn folder(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     let path = paths::whole(directive.arg(0), &convert.prefix);
-    if convert.mentions_unknown(directive, &[&path], "everything here is answered 503; write the folder anew") {
+    if convert.mentions_unknown(directive, &[&path], "everything here is answered 503; write the folder anew")
+    {
         let line = super::shortened(&directive.line());
-        return scope.refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
+        return scope
+            .refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
     }
     scope.set(key, text(directive, path));
 }
@@ -28,15 +30,25 @@ pub fn try_files(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Direc
     let texts: Vec<&str> = directive.texts().collect();
     if convert.mentions_unknown(directive, &texts, "everything here is answered 503; write it anew") {
         let line = super::shortened(&directive.line());
-        return scope.refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
+        return scope
+            .refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
     }
-    scope.set(key, super::Item::from(Value::List(texts.iter().map(|file| text(directive, *file)).collect()), super::origin(directive)));
+    scope.set(
+        key,
+        super::Item::from(
+            Value::List(texts.iter().map(|file| text(directive, *file)).collect()),
+            super::origin(directive),
+        ),
+    );
 }
 
 /// `disable_symlinks off | on | if_not_owner [from=PART]`
 pub fn disable_symlinks(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     if directive.args.len() > 1 {
-        convert.report(directive, "`from=`: symbolic links are looked for below root in hopgate; see whether that is right");
+        convert.report(
+            directive,
+            "`from=`: symbolic links are looked for below root in hopgate; see whether that is right",
+        );
     }
     scope.set(key, text(directive, directive.arg(0)));
 }

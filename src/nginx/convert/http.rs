@@ -67,7 +67,8 @@ impl Convert<'_> {
             let blocks = parsed.directives.iter().filter(|directive| directive.name() == "http");
             blocks.flat_map(|block| block.children()).collect()
         } else {
-            let (of_main, rest): (Vec<_>, Vec<_>) = parsed.directives.iter().partition(|directive| is_of_main(directive));
+            let (of_main, rest): (Vec<_>, Vec<_>) =
+                parsed.directives.iter().partition(|directive| is_of_main(directive));
             for directive in of_main {
                 self.main_directive(&mut main, directive);
             }
@@ -98,7 +99,9 @@ impl Convert<'_> {
                 self.directive(main, directive);
                 for child in directive.children() {
                     match directives::find(child.name()) {
-                        Some(State::Carried { .. } | State::Structure { .. }) | None => self.report(child, "it does not belong here"),
+                        Some(State::Carried { .. } | State::Structure { .. }) | None => {
+                            self.report(child, "it does not belong here")
+                        }
                         Some(_) => self.directive(main, child),
                     }
                 }
@@ -115,9 +118,12 @@ impl Convert<'_> {
         let mut bare: Vec<Directive> = Vec::new();
         if !has_http && directives.iter().any(|directive| is_bare(&directive)) {
             // Beside a `server` only what cannot stand in `http` is taken for a part of one.
-            let of_http = |name: &str| matches!(name, "server" | "upstream" | "map" | "log_format" | "types")
-                || matches!(directives::find(name), Some(State::Carried { places: "H", .. }));
-            let own = |directive: &&&Directive| is_bare(directive) || !has_server && !of_http(directive.name());
+            let of_http = |name: &str| {
+                matches!(name, "server" | "upstream" | "map" | "log_format" | "types")
+                    || matches!(directives::find(name), Some(State::Carried { places: "H", .. }))
+            };
+            let own =
+                |directive: &&&Directive| is_bare(directive) || !has_server && !of_http(directive.name());
             bare = directives.iter().filter(own).map(|directive| (**directive).clone()).collect();
         }
         let is_bare = |directive: &Directive| bare.iter().any(|own| own.name.place == directive.name.place);
@@ -162,7 +168,8 @@ impl Convert<'_> {
             return self.directive(main, &first);
         }
         for log in logs {
-            let text = "hopgate has one error log for the whole process: see error_log at the top of the result";
+            let text =
+                "hopgate has one error log for the whole process: see error_log at the top of the result";
             self.report(&log, text);
         }
     }
@@ -171,7 +178,8 @@ impl Convert<'_> {
     fn defaults(&self, own: &[Entry], servers: &[Table], has_http: bool) -> Vec<Entry> {
         let servers: Vec<&Table> = servers.iter().filter(|table| is_server(table)).collect();
         let is_set = |key: &str| {
-            own.iter().any(|entry| entry.key == key) || !servers.is_empty() && servers.iter().all(|server| server.has(key))
+            own.iter().any(|entry| entry.key == key)
+                || !servers.is_empty() && servers.iter().all(|server| server.has(key))
         };
         let mut defaults = Vec::new();
         let mut default = |key: &str, value: Value| {
@@ -220,16 +228,26 @@ impl Convert<'_> {
         let mut lines = vec![format!("Imported from {} by `hopgate import`.", path.display())];
         let files = self.parsed.files.len();
         if files > 1 {
-            lines[0] = format!("Imported from {} and {} it includes by `hopgate import`.", path.display(), count(files - 1));
+            lines[0] = format!(
+                "Imported from {} and {} it includes by `hopgate import`.",
+                path.display(),
+                count(files - 1)
+            );
         }
         if self.proxies {
-            lines.push("WebSocket needs no line: a handshake in any location with proxy_pass is tunnelled.".to_owned());
-            let idle = "Idle tunnels end after an hour (tunnel_idle_timeout), where nginx ends them after 60s,";
+            lines.push(
+                "WebSocket needs no line: a handshake in any location with proxy_pass is tunnelled."
+                    .to_owned(),
+            );
+            let idle =
+                "Idle tunnels end after an hour (tunnel_idle_timeout), where nginx ends them after 60s,";
             lines.push(idle.to_owned());
             lines.push("unless proxy_read_timeout or proxy_send_timeout says otherwise.".to_owned());
         }
         if !top.has("access_log") {
-            lines.push("What no access_log says goes to standard output, errors to standard error.".to_owned());
+            lines.push(
+                "What no access_log says goes to standard output, errors to standard error.".to_owned(),
+            );
         }
         lines
     }
@@ -249,7 +267,14 @@ fn is_of_main(directive: &Directive) -> bool {
         Some(State::Carried { places, .. }) => *places == "M",
         Some(State::Needless(_)) => matches!(
             directive.name(),
-            "events" | "user" | "pid" | "daemon" | "master_process" | "load_module" | "worker_rlimit_nofile" | "pcre_jit"
+            "events"
+                | "user"
+                | "pid"
+                | "daemon"
+                | "master_process"
+                | "load_module"
+                | "worker_rlimit_nofile"
+                | "pcre_jit"
         ),
         _ => matches!(directive.name(), "stream" | "mail"),
     }

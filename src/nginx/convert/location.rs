@@ -9,7 +9,12 @@ const ANSWERS: &[&str] = &["proxy_pass", "return", "root", "alias", "rewrite", "
 
 impl Convert<'_> {
     /// A location and those in it; `depth` counts the tables around it.
-    pub(super) fn location(&mut self, directive: &Directive, outer: &Outer, depth: usize) -> super::toml::Table {
+    pub(super) fn location(
+        &mut self,
+        directive: &Directive,
+        outer: &Outer,
+        depth: usize,
+    ) -> super::toml::Table {
         let mut header = vec!["server".to_owned()];
         header.extend(std::iter::repeat_n("location".to_owned(), depth));
         let mut scope = Scope::new(Level::Location, Header::Many(header), outer.clone());
@@ -45,7 +50,9 @@ impl Convert<'_> {
         self.finish(scope);
         let mut inner = all_steps.inner();
         inner.entries = branch::merged(&all_steps.outer.entries, &all_steps.table.entries);
-        inner.entries.retain(|entry| !matches!(entry.key.as_str(), "path" | "proxy_pass" | "alias" | "internal" | "try_files"));
+        inner.entries.retain(|entry| {
+            !matches!(entry.key.as_str(), "path" | "proxy_pass" | "alias" | "internal" | "try_files")
+        });
         for child in nested {
             let table = self.location(child, &inner, depth + 1);
             scope.table.tables.push(table);
@@ -68,7 +75,12 @@ impl Convert<'_> {
             let line = line.trim_end();
             !line.ends_with([';', '{', '}']) && line.chars().any(char::is_alphanumeric)
         };
-        directive.comments.iter().filter(is_text).map(|line| line.trim_start_matches('#').to_owned()).collect()
+        directive
+            .comments
+            .iter()
+            .filter(is_text)
+            .map(|line| line.trim_start_matches('#').to_owned())
+            .collect()
     }
 
     /// The end of a location: its steps, and what it answers with.
@@ -84,7 +96,10 @@ impl Convert<'_> {
             if !scope.outer.root {
                 let root = super::paths::whole("html", &self.prefix);
                 let entry = Entry::new("root", Item::new(Value::text(root)));
-                scope.table.entries.push(entry.comment("nginx's default: files from `html` below its prefix."));
+                scope
+                    .table
+                    .entries
+                    .push(entry.comment("nginx's default: files from `html` below its prefix."));
             }
         }
         self.serves_files |= scope.table.has("root") || scope.table.has("alias");

@@ -7,17 +7,20 @@ use crate::nginx::parse::Directive;
 /// `access_log PATH [FORMAT] [if=…]`, `access_log off`
 pub fn access_log(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     if scope.table.has(key) {
-        return convert.report(directive, "hopgate writes one access log: the first one is carried over; delete one");
+        return convert
+            .report(directive, "hopgate writes one access log: the first one is carried over; delete one");
     }
     let target = directive.arg(0);
     if target == "off" {
         return scope.set(key, text(directive, "off"));
     }
     let target = if target.starts_with("syslog:") {
-        convert.report(directive, "syslog is not there yet: lines go to standard output, which systemd takes");
+        convert
+            .report(directive, "syslog is not there yet: lines go to standard output, which systemd takes");
         "/dev/stdout"
     } else if target.contains('$') {
-        convert.report(directive, "a path cannot have variables: lines go to standard output; write one path");
+        convert
+            .report(directive, "a path cannot have variables: lines go to standard output; write one path");
         "/dev/stdout"
     } else {
         target
@@ -26,13 +29,17 @@ pub fn access_log(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
     for word in directive.texts().skip(1) {
         match word.split_once('=').map_or((word, ""), |(name, value)| (name, value)) {
             ("if", value) => condition = Some(value.to_owned()),
-            ("buffer" | "flush", _) => convert.needless(directive, "access_log … buffer", "lines are written in good time"),
+            ("buffer" | "flush", _) => {
+                convert.needless(directive, "access_log … buffer", "lines are written in good time")
+            }
             ("gzip", _) => convert.report(directive, "`gzip`: logs are not compressed; let logrotate do it"),
             _ => format = word.to_owned(),
         }
     }
     if format != "combined" && !convert.facts.formats.contains(&format) {
-        let text = format!("there is no log_format `{format}` in what was imported: lines have the format `combined`");
+        let text = format!(
+            "there is no log_format `{format}` in what was imported: lines have the format `combined`"
+        );
         convert.report(directive, &text);
         format = "combined".to_owned();
     }
@@ -116,7 +123,10 @@ fn without(text: &str, variable: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     while let Some(dollar) = rest.find('$') {
         let after = &rest[dollar + 1..];
-        let braced = after.strip_prefix('{').and_then(|after| after.strip_prefix(variable)).and_then(|after| after.strip_prefix('}'));
+        let braced = after
+            .strip_prefix('{')
+            .and_then(|after| after.strip_prefix(variable))
+            .and_then(|after| after.strip_prefix('}'));
         let word = |tail: &&str| !tail.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
         let bare = after.strip_prefix(variable).filter(word);
         kept.push_str(&rest[..dollar]);
@@ -141,11 +151,13 @@ pub fn error_log(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Direc
         return;
     }
     if scope.table.has(key) {
-        return convert.report(directive, "hopgate writes one error log: the first one is carried over; delete one");
+        return convert
+            .report(directive, "hopgate writes one error log: the first one is carried over; delete one");
     }
     let target = directive.arg(0);
     if target.starts_with("syslog:") || target.starts_with("memory:") {
-        return convert.report(directive, "there is no such error log: it goes to standard error, which systemd takes");
+        return convert
+            .report(directive, "there is no such error log: it goes to standard error, which systemd takes");
     }
     let level = match directive.arg(1) {
         "debug" => "debug",

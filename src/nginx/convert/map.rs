@@ -39,11 +39,15 @@ impl Convert<'_> {
         let mut table = self.map_head(directive, &variable, directive.arg(0));
         for child in directive.children() {
             match child.name() {
-                "default" if !child.args.is_empty() => table.entries.push(Entry::new("default", text(child, child.arg(0)))),
+                "default" if !child.args.is_empty() => {
+                    table.entries.push(Entry::new("default", text(child, child.arg(0))))
+                }
                 name if is_flag(name) && child.args.is_empty() => {
                     table.entries.push(Entry::new(child.name(), bare(child, "true")));
                 }
-                "include" => self.report(child, "this table is not in the result: write its lines into entries"),
+                "include" => {
+                    self.report(child, "this table is not in the result: write its lines into entries")
+                }
                 _ => self.map_entry(&mut table, child),
             }
         }
@@ -73,7 +77,10 @@ impl Convert<'_> {
     /// A line of a map that is not a key and its value.
     fn stray(&mut self, child: &Directive) {
         let what = if child.args.is_empty() { "it has no value" } else { "it has more than one value" };
-        self.report(child, &format!("{what}, as a line of a map has, so it is left out; delete it or complete it"));
+        self.report(
+            child,
+            &format!("{what}, as a line of a map has, so it is left out; delete it or complete it"),
+        );
     }
 
     /// `types { … }`: it replaces the one further out.

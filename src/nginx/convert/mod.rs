@@ -163,7 +163,8 @@ impl Convert<'_> {
         match directives::find(directive.name()) {
             Some(State::Carried { places, key, by }) => {
                 if !places.contains(scope.level.letter()) {
-                    return self.report(directive, "it does not belong here, and nginx would refuse it: delete it");
+                    return self
+                        .report(directive, "it does not belong here, and nginx would refuse it: delete it");
                 }
                 let key = if key.is_empty() { directive.name() } else { key };
                 by(self, scope, directive, key);
@@ -185,7 +186,9 @@ impl Convert<'_> {
 
     /// What guards access is not left out: it refuses.
     fn guard(&mut self, scope: &mut Scope, directive: &Directive, why: &str, instead: &str) {
-        if directive.name() == "ssl_verify_client" && matches!(directive.arg(0), "off" | "optional" | "optional_no_ca") {
+        if directive.name() == "ssl_verify_client"
+            && matches!(directive.arg(0), "off" | "optional" | "optional_no_ca")
+        {
             // What is optional guards nothing by itself; variables that tell of it are not known.
             return self.report(directive, &format!("{why}; {instead}"));
         }
@@ -193,13 +196,19 @@ impl Convert<'_> {
             return self.report(directive, &format!("{why}; {instead}"));
         }
         self.report(directive, &format!("{why}, so everything that it guards is answered 403; {instead}"));
-        scope.refuse(403, format!("Refused: nginx guards this with `{}`: {why}.", shortened(&directive.line())));
+        scope.refuse(
+            403,
+            format!("Refused: nginx guards this with `{}`: {why}.", shortened(&directive.line())),
+        );
     }
 
     fn unknown(&mut self, directive: &Directive) {
         let text = match directives::nearest(directive.name()) {
-            Some(meant) => format!("it is no directive of nginx, did you mean `{meant}`? Nothing of it is in the result"),
-            None => "it is no directive that is known here; if a module of nginx has it, see what it is for".to_owned(),
+            Some(meant) => {
+                format!("it is no directive of nginx, did you mean `{meant}`? Nothing of it is in the result")
+            }
+            None => "it is no directive that is known here; if a module of nginx has it, see what it is for"
+                .to_owned(),
         };
         self.report(directive, &text);
     }

@@ -25,8 +25,14 @@ pub fn pass(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive,
     let url = directive.arg(0);
     let line = super::shortened(&directive.line());
     if let Some(rest) = url.strip_prefix("https://") {
-        let instead = format!("let the app at {} take plain HTTP, or put something that speaks TLS before it", host(rest));
-        convert.report(directive, &format!("TLS to upstreams is not there yet, so this is answered 501; {instead}"));
+        let instead = format!(
+            "let the app at {} take plain HTTP, or put something that speaks TLS before it",
+            host(rest)
+        );
+        convert.report(
+            directive,
+            &format!("TLS to upstreams is not there yet, so this is answered 501; {instead}"),
+        );
         scope.refuse(501, format!("nginx has `{line}` here: TLS to upstreams is not there yet."));
         scope.set(key, text(directive, url));
         return;
@@ -71,7 +77,8 @@ pub fn set_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
             *known = name.to_owned();
             *old = item;
         }
-        Some(_) => convert.report(directive, &format!("`{name}` is set twice; hopgate sends the first one: delete one")),
+        Some(_) => convert
+            .report(directive, &format!("`{name}` is set twice; hopgate sends the first one: delete one")),
         None => pairs.push((name.to_owned(), item)),
     }
 }
@@ -116,4 +123,3 @@ impl Convert<'_> {
 fn host(rest: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
-

@@ -93,7 +93,9 @@ fn take_out(converted: &mut Converted, written: &Written, mistakes: &[Mistake]) 
         if changed.contains(&address.tables) || seen.contains(&whole) {
             continue;
         }
-        if part.1.is_none() && seen.iter().any(|(tables, entry, _)| *tables == address.tables && *entry == part.0) {
+        if part.1.is_none()
+            && seen.iter().any(|(tables, entry, _)| *tables == address.tables && *entry == part.0)
+        {
             continue;
         }
         if !seen.insert((address.tables.clone(), part.0, part.1)) {
@@ -121,7 +123,8 @@ fn take_one(converted: &mut Converted, address: &Address, mistake: &Mistake) -> 
     let Some(table) = converted.top.at_mut(&address.tables) else { return false };
     let Some(key) = table.entries.get(*entry).map(|entry| entry.key.clone()) else { return false };
     let origin = nearest_origin(&table.entries[*entry].item, inner).or_else(|| table.origin.clone());
-    let is_location = matches!(&table.header, Header::Many(path) if path.last().is_some_and(|last| last == "location"));
+    let is_location =
+        matches!(&table.header, Header::Many(path) if path.last().is_some_and(|last| last == "location"));
     if key == "path" && is_location {
         say(&mut converted.reports, origin, mistake, "the location is left out");
         return remove_table(&mut converted.top, &address.tables);
@@ -172,7 +175,8 @@ fn take_table(converted: &mut Converted, address: &Address, mistake: &Mistake) -
     }
     let Some(table) = converted.top.at_mut(&address.tables) else { return false };
     let origin = table.origin.clone();
-    let is_location = matches!(&table.header, Header::Many(path) if path.last().is_some_and(|last| last == "location"));
+    let is_location =
+        matches!(&table.header, Header::Many(path) if path.last().is_some_and(|last| last == "location"));
     if is_location && !table.has("return") {
         say(&mut converted.reports, origin, mistake, "everything here is answered 503 instead");
         refuse(table, 503, "This location could not be carried over: see what import said of it.");
@@ -188,7 +192,9 @@ fn add_server(top: &mut Table) -> bool {
         return false;
     }
     let mut server = Table::new(Header::Many(vec!["server".to_owned()]));
-    server.comments.push("No server of the file is left: write the address and the locations that you mean.".to_owned());
+    server
+        .comments
+        .push("No server of the file is left: write the address and the locations that you mean.".to_owned());
     server.entries.push(Entry::new("listen", Item::new(Value::text("127.0.0.1:8080"))));
     server.entries.push(Entry::new("return", Item::new(Value::text("503"))));
     top.tables.push(server);
@@ -229,7 +235,8 @@ fn first_origin(item: &Item) -> Option<&Origin> {
 
 fn say(reports: &mut Vec<Report>, origin: Option<Origin>, mistake: &Mistake, follows: &str) {
     let Some(origin) = origin else { return };
-    let help = mistake.help.as_ref().map_or_else(String::new, |help| format!("; {}", help.replace('\n', " ")));
+    let help =
+        mistake.help.as_ref().map_or_else(String::new, |help| format!("; {}", help.replace('\n', " ")));
     let text = format!("{}, so {follows}{help}", mistake.message);
     reports.push(Report::new(origin.place, &origin.directive, &text));
 }

@@ -13,7 +13,9 @@ pub fn add_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
     if FieldName::new(name).is_none() {
         return convert.report(directive, &format!("`{name}` cannot be the name of a field; write another"));
     }
-    if matches!(&entry.item.value, Value::Text(_)) || convert.mentions_unknown(directive, &[directive.arg(1)], "the field is not added") {
+    if matches!(&entry.item.value, Value::Text(_))
+        || convert.mentions_unknown(directive, &[directive.arg(1)], "the field is not added")
+    {
         return;
     }
     let always = directive.arg(2) == "always";
@@ -60,7 +62,9 @@ fn rules(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, ke
     match texts.as_slice() {
         ["off"] => scope.set(key, text(directive, "off")),
         // `default` may stand among others.
-        ["default"] if words.contains(&"default") && !scope.table.has(key) => scope.set(key, text(directive, "default")),
+        ["default"] if words.contains(&"default") && !scope.table.has(key) => {
+            scope.set(key, text(directive, "default"))
+        }
         _ => {
             let line = directive.texts().map(crate::config::words::quote).collect::<Vec<_>>().join(" ");
             if let Some(Value::Text(first)) = scope.table.find(key).map(|entry| entry.item.value.clone()) {

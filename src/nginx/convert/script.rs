@@ -33,7 +33,8 @@ pub enum Op {
 pub fn set(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, _: &str) {
     let name = directive.arg(0).trim_start_matches('$').to_owned();
     if name == "limit_rate" {
-        return convert.report(directive, "transfers have no speed limit; limit them with the kernel, or not at all");
+        return convert
+            .report(directive, "transfers have no speed limit; limit them with the kernel, or not at all");
     }
     if refuse_unknown(convert, scope, directive, &[directive.arg(1)]) {
         return;
@@ -64,11 +65,20 @@ pub fn r#break(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, _:
 }
 
 /// A step that cannot be taken could have been what keeps somebody out.
-fn refuse_unknown(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, texts: &[&str]) -> bool {
+fn refuse_unknown(
+    convert: &mut Convert<'_>,
+    scope: &mut Scope,
+    directive: &Directive,
+    texts: &[&str],
+) -> bool {
     let line = super::shortened(&directive.line());
-    let is_unknown = convert.mentions_unknown(directive, texts, "everything here is answered 503; write it anew");
+    let is_unknown =
+        convert.mentions_unknown(directive, texts, "everything here is answered 503; write it anew");
     if is_unknown {
-        scope.refuse(503, format!("nginx has `{line}` here, which cannot be carried over: see what import said of it."));
+        scope.refuse(
+            503,
+            format!("nginx has `{line}` here, which cannot be carried over: see what import said of it."),
+        );
     }
     is_unknown
 }
@@ -96,14 +106,20 @@ fn returned(directive: &Directive) -> Item {
 
 /// Whether a directive is a step.
 pub(crate) fn is_step(name: &str) -> bool {
-    matches!(name, "set" | "rewrite" | "return" | "break" | "if" | "rewrite_log" | "uninitialized_variable_warn")
+    matches!(
+        name,
+        "set" | "rewrite" | "return" | "break" | "if" | "rewrite_log" | "uninitialized_variable_warn"
+    )
 }
 
 impl Convert<'_> {
     /// `if (condition) { … }`
     pub(super) fn r#if(&mut self, scope: &mut Scope, directive: &Directive) {
         let Some(condition) = condition(directive) else {
-            self.report(directive, "its condition cannot be read, so everything here is answered 503; write it anew");
+            self.report(
+                directive,
+                "its condition cannot be read, so everything here is answered 503; write it anew",
+            );
             let line = super::shortened(&directive.line());
             return scope.refuse(503, format!("nginx has `{line}` here, which cannot be read."));
         };
@@ -250,10 +266,13 @@ pub(super) fn condition(directive: &Directive) -> Option<String> {
     let (subject, rest) = words.split_first()?;
     match rest {
         [] if subject.0.starts_with('$') => Some(subject.0.clone()),
-        [(operand, _)] if subject.0.starts_with(['-', '!']) => Some(format!("{} {}", subject.0, quote(operand))),
+        [(operand, _)] if subject.0.starts_with(['-', '!']) => {
+            Some(format!("{} {}", subject.0, quote(operand)))
+        }
         [(operator, _), (operand, _)] => {
             let known = matches!(operator.as_str(), "=" | "!=" | "~" | "~*" | "!~" | "!~*");
-            (known && subject.0.starts_with('$')).then(|| format!("{} {operator} {}", subject.0, quote(operand)))
+            (known && subject.0.starts_with('$'))
+                .then(|| format!("{} {operator} {}", subject.0, quote(operand)))
         }
         _ => None,
     }

@@ -24,7 +24,10 @@ impl Convert<'_> {
             let text = "no address of this server can be carried over: it listens on 127.0.0.1:8080 now";
             self.report(directive, text);
             let entry = Entry::new("listen", super::text(directive, "127.0.0.1:8080"));
-            scope.table.entries.insert(0, entry.comment("No address of nginx's server could be carried over."));
+            scope
+                .table
+                .entries
+                .insert(0, entry.comment("No address of nginx's server could be carried over."));
         }
         scope.table
     }
@@ -108,7 +111,10 @@ impl Convert<'_> {
             location.outer.path = "/".to_owned();
             location.table.entries.push(Entry::new("path", Item::new(Value::text("/"))));
             self.location_body(&mut location, &of_location, 1);
-            location.table.comments.push("The lines stood in no location: they hold for every path now.".to_owned());
+            location
+                .table
+                .comments
+                .push("The lines stood in no location: they hold for every path now.".to_owned());
             scope.table.tables.push(location.table);
             scope.table.tables.append(&mut self.made);
         } else {
@@ -118,13 +124,17 @@ impl Convert<'_> {
             let mut location = branch::empty_location();
             location.entries.push(Entry::new("path", Item::new(Value::text("/"))));
             let entry = Entry::new("return", Item::new(Value::text("503")));
-            location.entries.push(entry.comment("Write where requests go: proxy_pass = \"http://127.0.0.1:3000\""));
+            location
+                .entries
+                .push(entry.comment("Write where requests go: proxy_pass = \"http://127.0.0.1:3000\""));
             scope.table.tables.push(location);
         }
         if !scope.table.has("listen") {
             let entry = Entry::new("listen", Item::new(Value::text("127.0.0.1:8080")));
             scope.table.entries.insert(0, entry);
-            scope.table.comments.push("The file has no `server` around this: write the address and the name you mean.".to_owned());
+            scope.table.comments.push(
+                "The file has no `server` around this: write the address and the name you mean.".to_owned(),
+            );
         }
         scope.table
     }
@@ -141,7 +151,15 @@ pub(super) fn is_of_servers(name: &str) -> bool {
     is_of_locations(name)
         || matches!(
             name,
-            "location" | "listen" | "server_name" | "try_files" | "return" | "rewrite" | "set" | "if" | "break"
+            "location"
+                | "listen"
+                | "server_name"
+                | "try_files"
+                | "return"
+                | "rewrite"
+                | "set"
+                | "if"
+                | "break"
         )
 }
 
@@ -155,15 +173,25 @@ pub(super) fn settle_names(servers: &mut Vec<Table>, reports: &mut Vec<Report>) 
         let names = texts(server, "server_name");
         let keys: Vec<String> = if names.is_empty() { vec![String::new()] } else { names };
         let keys: Vec<String> = keys.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let free = |listen: &String, name: &String| !taken.get(&socket(listen)).is_some_and(|names| names.contains(name));
+        let free = |listen: &String, name: &String| {
+            !taken.get(&socket(listen)).is_some_and(|names| names.contains(name))
+        };
         let is_default = |listen: &String| listen.ends_with(" default_server");
         let lost: Vec<usize> = (0..listens.len())
-            .filter(|place| !is_default(&listens[*place]) && !keys.iter().any(|name| free(&listens[*place], name)))
+            .filter(|place| {
+                !is_default(&listens[*place]) && !keys.iter().any(|name| free(&listens[*place], name))
+            })
             .collect();
-        let left: Vec<&String> =
-            listens.iter().enumerate().filter(|(place, _)| !lost.contains(place)).map(|(_, listen)| listen).collect();
+        let left: Vec<&String> = listens
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| !lost.contains(place))
+            .map(|(_, listen)| listen)
+            .collect();
         let twice: Vec<usize> = (0..keys.len())
-            .filter(|place| !keys[*place].is_empty() && left.iter().any(|listen| !free(listen, &keys[*place])))
+            .filter(|place| {
+                !keys[*place].is_empty() && left.iter().any(|listen| !free(listen, &keys[*place]))
+            })
             .collect();
         if left.is_empty() {
             unreachable.push(number);
@@ -171,8 +199,20 @@ pub(super) fn settle_names(servers: &mut Vec<Table>, reports: &mut Vec<Report>) 
         for listen in left {
             taken.entry(socket(listen)).or_default().extend(keys.iter().cloned());
         }
-        remove(server, "listen", &lost, reports, "an earlier server has the same names there, so nginx never gets here");
-        remove(server, "server_name", &twice, reports, "an earlier server has the name on this address, as nginx warns");
+        remove(
+            server,
+            "listen",
+            &lost,
+            reports,
+            "an earlier server has the same names there, so nginx never gets here",
+        );
+        remove(
+            server,
+            "server_name",
+            &twice,
+            reports,
+            "an earlier server has the name on this address, as nginx warns",
+        );
     }
     for number in unreachable.into_iter().rev() {
         servers.remove(number);
@@ -182,7 +222,8 @@ pub(super) fn settle_names(servers: &mut Vec<Table>, reports: &mut Vec<Report>) 
 /// The same socket is written in several ways.
 pub(super) fn socket(listen: &str) -> String {
     let address = listen.split(' ').next().unwrap_or(listen);
-    crate::config::units::listen_address(address).map_or_else(|_| address.to_owned(), |address| address.to_string())
+    crate::config::units::listen_address(address)
+        .map_or_else(|_| address.to_owned(), |address| address.to_string())
 }
 
 fn texts(table: &Table, key: &str) -> Vec<String> {
@@ -195,14 +236,20 @@ fn texts(table: &Table, key: &str) -> Vec<String> {
 }
 
 fn remove(table: &mut Table, key: &str, places: &[usize], reports: &mut Vec<Report>, why: &str) {
-    let Some(entry) = table.entries.iter_mut().find(|entry| entry.key == key && !entry.is_off) else { return };
+    let Some(entry) = table.entries.iter_mut().find(|entry| entry.key == key && !entry.is_off) else {
+        return;
+    };
     for place in places.iter().rev() {
         let item = match &mut entry.item.value {
             Value::List(items) if *place < items.len() => items.remove(*place),
             _ => entry.item.clone(),
         };
         if let (Some(origin), Value::Text(text)) = (item.origin, item.value) {
-            reports.push(Report::new(origin.place, &origin.directive, &format!("`{text}`: {why}: delete it")));
+            reports.push(Report::new(
+                origin.place,
+                &origin.directive,
+                &format!("`{text}`: {why}: delete it"),
+            ));
         }
     }
     if entry.item.value.is_empty() || !places.is_empty() && matches!(entry.item.value, Value::Text(_)) {

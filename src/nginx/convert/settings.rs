@@ -8,7 +8,9 @@ use crate::nginx::parse::Directive;
 pub fn time(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     match read_time(directive.arg(0)) {
         Some(time) => scope.set(key, text_item(directive, time)),
-        None => convert.report(directive, &format!("`{}` is not a time; write one as `60s`", directive.arg(0))),
+        None => {
+            convert.report(directive, &format!("`{}` is not a time; write one as `60s`", directive.arg(0)))
+        }
     }
 }
 
@@ -16,7 +18,9 @@ pub fn time(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive,
 pub fn size(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     match read_size(directive.arg(0)) {
         Some(size) => scope.set(key, number_or_text(directive, &size)),
-        None => convert.report(directive, &format!("`{}` is not a size; write one as `16m`", directive.arg(0))),
+        None => {
+            convert.report(directive, &format!("`{}` is not a size; write one as `16m`", directive.arg(0)))
+        }
     }
 }
 
@@ -33,7 +37,8 @@ pub fn flag(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive,
         "on" => scope.set(key, bare(directive, "true")),
         "off" => scope.set(key, bare(directive, "false")),
         other => {
-            let text = format!("`{other}` is neither on nor off, and hopgate knows no more: write `{key} = true`");
+            let text =
+                format!("`{other}` is neither on nor off, and hopgate knows no more: write `{key} = true`");
             convert.report(directive, &text);
         }
     }
@@ -93,14 +98,19 @@ pub fn must_be_on(convert: &mut Convert<'_>, _: &mut Scope, directive: &Directiv
 pub fn must_be_off(convert: &mut Convert<'_>, _: &mut Scope, directive: &Directive, _: &str) {
     match directive.arg(0) {
         "off" => convert.needless(directive, directive.name(), "it is always so in hopgate"),
-        _ => convert.report(directive, "hopgate gives a request up when its client has gone; see whether the app minds"),
+        _ => convert.report(
+            directive,
+            "hopgate gives a request up when its client has gone; see whether the app minds",
+        ),
     }
 }
 
 /// `worker_processes`: hopgate's workers are threads.
 pub fn worker_processes(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     match directive.arg(0) {
-        "auto" => convert.needless(directive, "worker_processes", "one worker for each processor is the default"),
+        "auto" => {
+            convert.needless(directive, "worker_processes", "one worker for each processor is the default")
+        }
         _ => number(convert, scope, directive, key),
     }
 }
@@ -108,10 +118,15 @@ pub fn worker_processes(convert: &mut Convert<'_>, scope: &mut Scope, directive:
 /// `keepalive_timeout` of clients; its second argument is only a field of the response.
 pub fn keepalive_timeout(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     if directive.args.len() > 1 {
-        convert.needless(directive, "keepalive_timeout", "no browser reads the Keep-Alive field that its second value is for");
+        convert.needless(
+            directive,
+            "keepalive_timeout",
+            "no browser reads the Keep-Alive field that its second value is for",
+        );
     }
     if scope.level == Level::Location {
-        let text = "a connection belongs to a server in hopgate, not to a location; write it in the [[server]]";
+        let text =
+            "a connection belongs to a server in hopgate, not to a location; write it in the [[server]]";
         return convert.report(directive, text);
     }
     time(convert, scope, directive, key);
@@ -120,7 +135,8 @@ pub fn keepalive_timeout(convert: &mut Convert<'_>, scope: &mut Scope, directive
 /// `keepalive_requests` of clients.
 pub fn keepalive_requests(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     if scope.level == Level::Location {
-        let text = "a connection belongs to a server in hopgate, not to a location; write it in the [[server]]";
+        let text =
+            "a connection belongs to a server in hopgate, not to a location; write it in the [[server]]";
         return convert.report(directive, text);
     }
     number(convert, scope, directive, key);
@@ -176,8 +192,8 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
                 let reason = "clients are served with HTTP/1.1, which all of them speak";
                 convert.needless(directive, &format!("listen … {name}"), reason);
             }
-            "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "bind" | "fastopen"
-            | "accept_filter" | "multipath" => {
+            "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "bind"
+            | "fastopen" | "accept_filter" | "multipath" => {
                 let reason = "hopgate sets its sockets up by itself";
                 convert.needless(directive, &format!("listen … {name}"), reason);
             }
@@ -201,9 +217,9 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
     for address in addresses(directive.arg(0), both) {
         let socket = super::server::socket(&address);
         let is_known = match scope.table.find(key).map(|entry| &entry.item.value) {
-            Some(Value::List(items)) => items.iter().any(|item| {
-                matches!(&item.value, Value::Text(text) if super::server::socket(text) == socket)
-            }),
+            Some(Value::List(items)) => items.iter().any(
+                |item| matches!(&item.value, Value::Text(text) if super::server::socket(text) == socket),
+            ),
             _ => false,
         };
         if !is_known {
@@ -212,9 +228,11 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
     }
     if tls && let Some(entry) = scope.table.entries.iter_mut().find(|entry| entry.key == key) {
         let before = entry.comments.pop_if(|line| line.starts_with("nginx has TLS on "));
-        let addresses = before.as_deref().and_then(|line| line.strip_prefix("nginx has TLS on ")?.split_once(": hop"));
+        let addresses =
+            before.as_deref().and_then(|line| line.strip_prefix("nginx has TLS on ")?.split_once(": hop"));
         let addresses = addresses.map_or(String::new(), |(addresses, _)| format!("{addresses} and "));
-        let line = format!("nginx has TLS on {addresses}{}: hopgate takes plain HTTP there.", directive.arg(0));
+        let line =
+            format!("nginx has TLS on {addresses}{}: hopgate takes plain HTTP there.", directive.arg(0));
         entry.comments.push(line);
     }
 }
@@ -226,12 +244,18 @@ fn addresses(address: &str, both: bool) -> Vec<String> {
         _ => (None, address),
     };
     let joined = |port: &str| host.map_or_else(|| port.to_owned(), |host| format!("{host}:{port}"));
-    let range = port.split_once('-').and_then(|(from, to)| Some((from.parse::<u16>().ok()?, to.parse::<u16>().ok()?)));
+    let range = port
+        .split_once('-')
+        .and_then(|(from, to)| Some((from.parse::<u16>().ok()?, to.parse::<u16>().ok()?)));
     let ports: Vec<String> = match range {
-        Some((from, to)) if from <= to && to - from < 256 => (from..=to).map(|port| joined(&port.to_string())).collect(),
+        Some((from, to)) if from <= to && to - from < 256 => {
+            (from..=to).map(|port| joined(&port.to_string())).collect()
+        }
         _ => vec![joined(port)],
     };
-    let v4 = |address: &String| both.then(|| address.strip_prefix("[::]").map(|rest| format!("0.0.0.0{rest}"))).flatten();
+    let v4 = |address: &String| {
+        both.then(|| address.strip_prefix("[::]").map(|rest| format!("0.0.0.0{rest}"))).flatten()
+    };
     let more: Vec<String> = ports.iter().filter_map(v4).collect();
     ports.into_iter().chain(more).collect()
 }

@@ -289,8 +289,10 @@ impl Written {
                 continue;
             }
             let line = line.trim_end();
-            let blank = if line.is_empty() || line.starts_with(' ') || line.starts_with('#') { "" } else { " " };
-            let clean: String = line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
+            let blank =
+                if line.is_empty() || line.starts_with(' ') || line.starts_with('#') { "" } else { " " };
+            let clean: String =
+                line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
             self.text.push_str(&format!("#{blank}{clean}\n"));
         }
     }
@@ -392,7 +394,9 @@ impl Written {
 
     /// The innermost parts around a byte, from the inside out.
     pub fn around(&self, at: usize) -> impl Iterator<Item = &Address> {
-        let around = move |(range, _): &&(Range<usize>, Address)| range.start <= at && at < range.end.max(range.start + 1);
+        let around = move |(range, _): &&(Range<usize>, Address)| {
+            range.start <= at && at < range.end.max(range.start + 1)
+        };
         self.places.iter().rev().filter(around).map(|(_, address)| address)
     }
 }
@@ -411,8 +415,10 @@ fn one_line(value: &Value) -> String {
         }
         Value::Pairs(pairs) if pairs.is_empty() => "{}".to_owned(),
         Value::Pairs(pairs) => {
-            let pairs: Vec<_> =
-                pairs.iter().map(|(name, item)| format!("{} = {}", key(name), one_line(&item.value))).collect();
+            let pairs: Vec<_> = pairs
+                .iter()
+                .map(|(name, item)| format!("{} = {}", key(name), one_line(&item.value)))
+                .collect();
             format!("{{ {} }}", pairs.join(", "))
         }
     }

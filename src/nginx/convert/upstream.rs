@@ -16,7 +16,8 @@ impl Convert<'_> {
             if child.name() == "server" && child.block.is_none() {
                 self.upstream_server(&mut scope, child);
             } else if is_address(child) {
-                let text = format!("an address without `server` before it: taken for `server {};`", child.line());
+                let text =
+                    format!("an address without `server` before it: taken for `server {};`", child.line());
                 self.report(child, &text);
                 let words = [&child.name].into_iter().chain(&child.args).cloned().collect();
                 let meant = Directive { args: words, ..child.clone() };
@@ -26,7 +27,10 @@ impl Convert<'_> {
             }
         }
         if !scope.table.has("server") {
-            self.report(directive, "no server of it could be carried over: what is sent there is answered 502");
+            self.report(
+                directive,
+                "no server of it could be carried over: what is sent there is answered 502",
+            );
             let entry = Entry::new("server", text(directive, "127.0.0.1:9 down"));
             scope.table.entries.push(entry.comment("None of nginx's servers could be carried over."));
         }
@@ -37,13 +41,19 @@ impl Convert<'_> {
         let mut words = vec![directive.arg(0).to_owned()];
         for word in directive.texts().skip(1) {
             match word.split('=').next().unwrap_or(word) {
-                "weight" | "max_fails" | "fail_timeout" | "max_conns" | "backup" | "down" => words.push(word.to_owned()),
+                "weight" | "max_fails" | "fail_timeout" | "max_conns" | "backup" | "down" => {
+                    words.push(word.to_owned())
+                }
                 "resolve" => {
                     let reason = "names are always looked up when they are needed";
                     self.needless(directive, "server … resolve", reason);
                 }
-                "slow_start" => self.report(directive, "`slow_start`: a server that comes back gets its whole share at once"),
-                _ => self.report(directive, &format!("`{word}`: hopgate has nothing like it; the server is carried over without")),
+                "slow_start" => self
+                    .report(directive, "`slow_start`: a server that comes back gets its whole share at once"),
+                _ => self.report(
+                    directive,
+                    &format!("`{word}`: hopgate has nothing like it; the server is carried over without"),
+                ),
             }
         }
         if directive.arg(0).is_empty() {

@@ -12,7 +12,9 @@ pub(super) fn variables(text: &str) -> Vec<&str> {
         let after = &rest[dollar + 1..];
         let (name, tail) = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
             Some(split) => split,
-            None => after.split_at(after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len())),
+            None => after.split_at(
+                after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len()),
+            ),
         };
         if !name.is_empty() {
             names.push(name);
@@ -77,7 +79,9 @@ mod tests {
 
     #[test]
     fn times_of_nginx_are_times_of_hopgate() {
-        for (text, time_of) in [("60", "60"), ("1h 30m", "1h30m"), ("1y", "365d"), ("2M", "60d"), ("5ms", "5ms")] {
+        for (text, time_of) in
+            [("60", "60"), ("1h 30m", "1h30m"), ("1y", "365d"), ("2M", "60d"), ("5ms", "5ms")]
+        {
             assert_eq!(time(text).as_deref(), Some(time_of), "{text}");
         }
         assert_eq!(time("soon"), None);

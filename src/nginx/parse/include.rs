@@ -9,7 +9,8 @@ use crate::config::error::Mistake;
 use crate::nginx::report::Report;
 
 /// Files of nginx that are there for `fastcgi_pass` and its like.
-const GATEWAYS: &[&str] = &["fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "fastcgi-php.conf"];
+const GATEWAYS: &[&str] =
+    &["fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params", "fastcgi-php.conf"];
 
 impl Reader {
     /// The directives of the files that an `include` names. One that is not there is reported, and the
@@ -44,7 +45,8 @@ impl Reader {
                     self.open.pop();
                 }
                 Err(error) => {
-                    let text = format!("{} cannot be read: {error}; import it again when it can", path.display());
+                    let text =
+                        format!("{} cannot be read: {error}; import it again when it can", path.display());
                     self.reports.push(Report::new(directive.name.place.clone(), "include", &text));
                 }
             }
@@ -64,9 +66,12 @@ impl Reader {
     }
 
     fn may_open(&self, directive: &Directive, path: &Path) -> Result<(), Mistake> {
-        let wrong = |message: String| Mistake::new(directive.name.place.span.clone(), message).label("included here");
+        let wrong =
+            |message: String| Mistake::new(directive.name.place.span.clone(), message).label("included here");
         if self.open.contains(&path.to_owned()) || self.open.len() >= DEEPEST {
-            return Err(wrong(format!("{} includes itself", path.display())).help("delete one of the includes"));
+            return Err(
+                wrong(format!("{} includes itself", path.display())).help("delete one of the includes")
+            );
         }
         if self.files.len() >= MOST_FILES || self.bytes > LARGEST {
             return Err(wrong("there is more to include than any configuration has".to_owned())
@@ -79,7 +84,8 @@ impl Reader {
         if !self.missing.insert(pattern.to_owned()) {
             return;
         }
-        let text = format!("{pattern} is not there: what it says is not in the result; import it where it is");
+        let text =
+            format!("{pattern} is not there: what it says is not in the result; import it where it is");
         self.reports.push(Report::new(directive.name.place.clone(), "include", &text));
     }
 
@@ -94,13 +100,17 @@ fn is_glob(pattern: &str) -> bool {
 }
 
 fn globbed(path: &Path) -> Vec<PathBuf> {
-    let options =
-        glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
     let Some(pattern) = path.to_str() else { return Vec::new() };
     if !is_glob(pattern) {
         return if path.is_file() { vec![path.to_owned()] } else { Vec::new() };
     }
-    let found = glob::glob_with(pattern, options).map(|paths| paths.filter_map(Result::ok).collect::<Vec<_>>());
+    let found =
+        glob::glob_with(pattern, options).map(|paths| paths.filter_map(Result::ok).collect::<Vec<_>>());
     let mut found = found.unwrap_or_default();
     found.retain(|path| path.is_file());
     found.sort();

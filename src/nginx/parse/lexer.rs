@@ -83,7 +83,10 @@ impl<'a> Lexer<'a> {
     }
 
     fn line_end(&self) -> usize {
-        self.text.as_bytes()[self.at..].iter().position(|byte| *byte == b'\n').map_or(self.text.len(), |n| self.at + n)
+        self.text.as_bytes()[self.at..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(self.text.len(), |n| self.at + n)
     }
 
     /// The place of the closing quote, or of the end of the line if there is none.
@@ -230,7 +233,11 @@ mod tests {
     fn a_block_of_lua_ends_at_its_own_brace() {
         let mut lexer = Lexer::new(" if a then x = \"}\" -- }\n t = {1} end } b;");
         lexer.skip_foreign_block();
-        assert!(lexer.next().is_some_and(|(token, _)| matches!(token, Ok(Token::Word { text, .. }) if text == "b")));
+        assert!(
+            lexer
+                .next()
+                .is_some_and(|(token, _)| matches!(token, Ok(Token::Word { text, .. }) if text == "b"))
+        );
     }
 
     proptest! {

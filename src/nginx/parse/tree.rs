@@ -182,7 +182,12 @@ impl Reader {
                 Ok(Token::End) => return (Ended::Semicolon, span.start),
                 Ok(Token::Open) => return (Ended::Brace, span.start),
                 Ok(Token::Word { text, quoted, first_of_line }) => {
-                    words.push(Word { text, quoted, place: Place { file: source.file, span }, first_of_line });
+                    words.push(Word {
+                        text,
+                        quoted,
+                        place: Place { file: source.file, span },
+                        first_of_line,
+                    });
                 }
                 Ok(Token::Comment { .. } | Token::Close) => {}
                 Err(broken) => self.broken(source, broken, span),

@@ -53,7 +53,9 @@ pub(super) fn stray_open(span: Range<usize>, text: &str) -> Mistake {
             .label("of a template?")
             .help("fill the template in first, and import the result")
             .kind(MistakeKind::Syntax),
-        false => mistake.label("what is it the block of?").help("write the directive before it, or delete it"),
+        false => {
+            mistake.label("what is it the block of?").help("write the directive before it, or delete it")
+        }
     }
 }
 
@@ -85,10 +87,12 @@ pub(super) fn no_semicolon(words: &[Word], at: usize) -> Mistake {
     let line = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
     let mistake = Mistake::new(last.place.span.clone(), format!("`{}` does not end with `;`", first.text));
     let known = directives::find(&first.text).is_some();
-    mistake.label("missing behind this").also(at.max(end)..at.max(end) + 1, "needed before this").help(match known {
-        true => format!("write `{line};`"),
-        false => format!("write `{line};`, or delete it if it is no directive"),
-    })
+    mistake.label("missing behind this").also(at.max(end)..at.max(end) + 1, "needed before this").help(
+        match known {
+            true => format!("write `{line};`"),
+            false => format!("write `{line};`, or delete it if it is no directive"),
+        },
+    )
 }
 
 /// Text behind a directive that its author forgot the `#` of: `proxy_pass …; replace PORT with yours`.
