@@ -29,6 +29,8 @@ pub enum ProxyError {
     Expectation,
     /// No location of the server is for this path.
     NoLocation,
+    /// The upstream sends the request on to where no request may go.
+    AccelRedirect,
     /// The body is larger than `client_max_body_size`.
     BodyTooLarge,
     /// The body breaks its framing.
@@ -139,7 +141,7 @@ impl ProxyError {
             Self::Target(_) | Self::Host(_) | Self::Body(_) => 400,
             Self::Method => 405,
             Self::Expectation => 417,
-            Self::NoLocation | Self::Internal => 404,
+            Self::NoLocation | Self::Internal | Self::AccelRedirect => 404,
             Self::Returned(status) => *status,
             Self::Intercepted(answer) => answer.status,
             Self::BadProxyPass(_) | Self::Cycle | Self::BadRewrite | Self::NoSuchName(_) => 500,
@@ -174,6 +176,7 @@ impl ProxyError {
             _ if matches!(self, Self::Returned(_)) => Fault::Client,
             _ if matches!(self, Self::AuthRequest(_)) => Fault::Upstream,
             _ if matches!(self, Self::UserFile(_) | Self::Limited(..) | Self::Broken(_)) => Fault::Limit,
+            _ if matches!(self, Self::AccelRedirect) => Fault::Upstream,
             502 | 504 => Fault::Upstream,
             503 => Fault::Limit,
             // Nothing is wrong with the request.
@@ -203,6 +206,7 @@ impl ProxyError {
             Self::Target(_)
             | Self::Expectation
             | Self::NoLocation
+            | Self::AccelRedirect
             | Self::WebSocketRefused
             | Self::Forbidden(_)
             | Self::Unauthorized(_)
@@ -251,6 +255,7 @@ impl fmt::Display for ProxyError {
             Self::Host(what) => what,
             Self::Method => "CONNECT and TRACE are not served",
             Self::Expectation => "the request expects something other than 100-continue",
+            Self::AccelRedirect => "the upstream's `X-Accel-Redirect` is no path, or leads out of the root",
             Self::NoLocation => "no location is for this path; a location with `path = \"/\"` takes all others",
             Self::BodyTooLarge => "the request body is larger than `client_max_body_size`",
             Self::Body(_) => "the request body breaks its framing",

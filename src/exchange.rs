@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::config::{AccessLog, Location, PageStatus, Server, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
-use crate::http1::head::RequestHead;
+use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
 use crate::routing::aim::Aim;
 use crate::routing::course::Course;
@@ -49,6 +49,8 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// Where it is counted until it has ended.
     counted: Vec<Counted>,
+    /// Fields of an answer that sent it on to another location.
+    pub(crate) kept: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What is put aside of an exchange while a subrequest goes its way.
@@ -144,6 +146,7 @@ impl Exchange {
             has_lost_body: false,
             outcome,
             counted: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -154,6 +157,14 @@ impl Exchange {
             Subject::Head(_) | Subject::Nothing => {
                 unreachable!("an exchange is dealt with once it has a request")
             }
+        }
+    }
+
+    /// The head of the upstream's answer. To be asked only once there is one.
+    pub fn response(&self) -> &ResponseHead {
+        match &self.outcome.response {
+            Some(head) => head,
+            None => unreachable!("an answer is dealt with once there is one"),
         }
     }
 
@@ -294,6 +305,14 @@ impl Exchange {
         self.redirect = None;
     }
 
+    /// An answer of the upstream has sent the request on: nginx makes a GET of it, unless it is a HEAD or goes
+    /// to a named location.
+    pub(crate) fn is_sent_on(&mut self, way: &Way) {
+        if matches!(way, Way::Path(_)) {
+            self.course.is_get = !self.is_head();
+        }
+    }
+
     /// How the body goes to an upstream.
     ///
     /// # Errors
@@ -401,6 +420,7 @@ impl Exchange {
             location: self.location(),
             course: &self.course,
             outcome: &self.outcome,
+            answer: None,
         }
     }
 

@@ -16,6 +16,7 @@ pub mod timer;
 pub mod headers;
 pub mod routing;
 
+pub mod answer;
 pub mod client;
 pub mod exchange;
 pub mod files;

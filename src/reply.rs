@@ -3,12 +3,16 @@
 use std::io::Write as _;
 use std::rc::Rc;
 
+use crate::answer::Filling;
 use crate::client::Client;
 use crate::clock;
 use crate::error::{ProxyError, reason};
 use crate::exchange::{After, Exchange};
 use crate::files::{self, FileBody};
 use crate::headers::outgoing::Connection;
+use crate::headers::response::draft::{Draft, fields_of, is_clean};
+use crate::headers::response::gzip;
+use crate::http1::gzip::Gzip;
 use crate::http1::head::Version;
 use crate::routing::escape;
 use crate::routing::script::Answer;
@@ -128,22 +132,61 @@ impl Reply {
         reply
     }
 
-    /// The head as it goes out.
-    fn head(&self, exchange: &Exchange, status: u16, after: After) -> Vec<u8> {
+    /// The fields as they go out, by the rules of the location, and the level at which the body is compressed.
+    fn completed(&self, exchange: &Exchange, client: &Client, status: u16) -> (Draft<'_>, Option<u32>) {
+        let mut answer = Draft::new(status);
+        for (name, value) in self.fields.iter().filter(|(_, value)| is_clean(value)) {
+            answer.push(name.as_bytes(), &**value);
+        }
+        if let Some(to) =
+            exchange.redirect.as_ref().filter(|to| is_clean(to) && answer.get("Location").is_none())
+        {
+            answer.push(&b"Location"[..], to.clone());
+        }
+        if exchange.has_kept_fields() {
+            exchange.add_kept_fields(&mut answer, self.status < 400);
+        }
+        let rules = &exchange.location().responses;
+        if !rules.touch_own() {
+            return (answer, None);
+        }
+        rules.complete(&mut answer, &Filling { exchange, client });
+        let (Some(rules), Some(request)) = (&rules.gzip, exchange.head()) else { return (answer, None) };
+        // A file is sent as it is read, in chunks.
+        let can_be = matches!(self.body, ReplyBody::Bytes(_)) || request.version == Version::Http11;
+        let is_compressed = gzip::decide(rules, &mut answer, request, Some(self.body.len()), can_be);
+        (answer, is_compressed.then_some(rules.level))
+    }
+
+    /// The head as it goes out, and how the body of a file is compressed.
+    fn head(
+        &mut self,
+        exchange: &Exchange,
+        client: &Client,
+        status: u16,
+        after: After,
+    ) -> (Vec<u8>, Option<Gzip>) {
+        let (answer, level) = self.completed(exchange, client, status);
         let mut out = Vec::with_capacity(512);
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {status} {}\r\nServer: hopgate\r\n", reason(status));
         clock::with_http(|date| line(&mut out, "Date", date.as_bytes()));
-        for (name, value) in self.fields.iter().filter(|(_, value)| is_clean(value)) {
-            line(&mut out, name, value);
+        answer.write(&mut out, false);
+        let mut gzip = level.map(Gzip::new);
+        if let ReplyBody::Bytes(body) = &mut self.body
+            && let Some(mut gzip) = gzip.take()
+        {
+            let mut compressed = Vec::new();
+            // It goes into memory, which does not fail.
+            let _ = gzip.push(body, &mut compressed).and_then(|()| gzip.finish(&mut compressed));
+            *body = compressed;
         }
-        let has_location = self.fields.iter().any(|(name, _)| *name == "Location");
-        if let Some(to) = exchange.redirect.as_ref().filter(|to| !has_location && is_clean(to)) {
-            line(&mut out, "Location", to);
-        }
-        // RFC 9110 §8.6: a 204 has no length, and that of a 304 would be the whole file's.
-        if !matches!(status, 204 | 304) {
-            line(&mut out, "Content-Length", self.body.len().to_string().as_bytes());
+        match (status, &gzip) {
+            // RFC 9110 §8.6: a 204 has no length, and that of a 304 would be the whole file's.
+            (204 | 304, _) => {}
+            (_, None) => line(&mut out, "Content-Length", self.body.len().to_string().as_bytes()),
+            (_, Some(_)) if exchange.is_head() => {}
+            (_, Some(_)) => line(&mut out, "Transfer-Encoding", b"chunked"),
         }
         let version = exchange.head().map_or(Version::Http11, |head| head.version);
         if self.fields.iter().any(|(name, _)| *name == "Upgrade") {
@@ -153,7 +196,7 @@ impl Reply {
             out.extend_from_slice(Connection::of(version, after == After::Open).line());
         }
         out.extend_from_slice(b"\r\n");
-        out
+        (out, gzip)
     }
 }
 
@@ -166,7 +209,7 @@ pub async fn send(
     local: &Rc<Local>,
     client: &mut Client,
     exchange: &mut Exchange,
-    reply: Reply,
+    mut reply: Reply,
     after: After,
 ) -> Result<(), ProxyError> {
     let status = match reply.body {
@@ -175,7 +218,8 @@ pub async fn send(
         ReplyBody::Bytes(_) => exchange.status_of(reply.status),
     };
     exchange.outcome.status = status;
-    let mut bytes = reply.head(exchange, status, after);
+    let (mut bytes, gzip) = reply.head(exchange, client, status, after);
+    exchange.outcome.sent = Some(fields_of(&bytes));
     let head = bytes.len() as u64;
     let timeout = exchange.location().timeouts.send;
     let body = if exchange.is_head() { ReplyBody::Bytes(Vec::new()) } else { reply.body };
@@ -189,7 +233,7 @@ pub async fn send(
         }
         ReplyBody::File { file, .. } => {
             let mut sent = 0;
-            let result = files::send::send(local, client, &bytes, file, timeout, &mut sent).await;
+            let result = files::send::send(local, client, &bytes, file, gzip, timeout, &mut sent).await;
             late.sent = sent;
             late.body_sent = sent.saturating_sub(head);
             if sent == 0 {
@@ -239,11 +283,6 @@ impl Exchange {
             None => (target.to_vec(), Vec::new()),
         }
     }
-}
-
-/// R17: a value with a byte that may not stand in a field is not sent.
-fn is_clean(value: &[u8]) -> bool {
-    value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f))
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
+use crate::answer::Filling;
 use crate::client::Client;
 use crate::config::UpgradeRules;
 use crate::error::ProxyError;
 use crate::exchange::{Done, Exchange};
 use crate::forward::{self, Answered};
 use crate::headers::fields::Known;
+use crate::headers::response::draft::fields_of;
 use crate::headers::{list, outgoing};
 use crate::http1::head::{ResponseHead, Version};
 use crate::io::Pending;
@@ -137,15 +139,29 @@ pub async fn switch(
     Switched::Tunnel
 }
 
+/// The head of the 101 as it goes out, by the rules of the location.
+fn switching(exchange: &mut Exchange, client: &Client, upgrade: &Upgrade) -> Vec<u8> {
+    let (head, rules) = (exchange.response(), &exchange.location().responses);
+    let draft = rules.touch(head).then(|| {
+        let fill = Filling { exchange, client };
+        let mut draft = rules.of_upstream(head, &fill);
+        rules.complete(&mut draft, &fill);
+        draft
+    });
+    let mut bytes = Vec::with_capacity(512);
+    outgoing::switching(&mut bytes, head, draft.as_ref(), &upgrade.protocol);
+    exchange.outcome.sent = draft.map(|_| fields_of(&bytes));
+    bytes
+}
+
 /// Turns both connections into a tunnel, with a task of its own that holds nothing of the request.
 fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Answered, upgrade: &Upgrade) {
-    let mut head = Vec::with_capacity(512);
-    outgoing::switching(&mut head, &answered.head, &upgrade.protocol);
     exchange.outcome.status = 101;
+    exchange.outcome.response = Some(answered.head);
+    let head = switching(&mut exchange, &client, upgrade);
     exchange.outcome.late.sent = head.len() as u64;
     exchange.outcome.late.duration = exchange.started().elapsed();
     exchange.outcome.late.tunnel = Some(TunnelLine { id: client.info.id.to_string(), end: None });
-    exchange.outcome.response = Some(answered.head);
     let line = exchange.access_log().and_then(|log| {
         let values = exchange.values(&client);
         local.lines.request(log, &values).then(|| AccessLines::prepare(log, &values))

@@ -230,6 +230,7 @@ section! {
     for_upstreams: ForUpstreams,
     for_access: ForAccess,
     for_files: ForFiles,
+    for_responses: ForResponses,
 }
 
 section! {
@@ -299,6 +300,41 @@ section! {
         etag: bool,
         if_modified_since: String,
         max_ranges: u64,
+    }
+}
+
+section! {
+    /// What becomes of answers, and of requests upstream: a part of [`ForLocations`].
+    ForResponses {
+        proxy_hide_header: OneOrMany<String>,
+        proxy_pass_header: OneOrMany<String>,
+        proxy_ignore_headers: OneOrMany<String>,
+        add_header: Named<OneOrMany<TextOr<AddHeader>>>,
+        expires: String,
+        charset: String,
+        charset_types: OneOrMany<String>,
+        proxy_redirect: OneOrMany<String>,
+        proxy_cookie_path: OneOrMany<String>,
+        proxy_cookie_domain: OneOrMany<String>,
+        proxy_cookie_flags: OneOrMany<String>,
+        gzip: bool,
+        gzip_types: OneOrMany<String>,
+        gzip_comp_level: u64,
+        gzip_min_length: Size,
+        gzip_proxied: OneOrMany<String>,
+        gzip_vary: bool,
+        gzip_http_version: String,
+        proxy_method: String,
+        proxy_pass_request_headers: bool,
+        proxy_pass_request_body: bool,
+    }
+}
+
+section! {
+    /// `{ value = "...", always = true }` in `add_header`
+    AddHeader at AddHeader {
+        value: String,
+        always: bool,
     }
 }
 
@@ -381,11 +417,13 @@ pub enum Level {
     LimitConnZone,
     /// An entry of `limit_req`.
     LimitReq,
+    /// An entry of `add_header`.
+    AddHeader,
 }
 
 impl Level {
     /// All of them, those first where a key is most likely meant to stand.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Location,
         Self::Server,
         Self::Top,
@@ -401,6 +439,7 @@ impl Level {
         Self::LimitReqZone,
         Self::LimitConnZone,
         Self::LimitReq,
+        Self::AddHeader,
     ];
 
     /// Every key that may stand in such a table.
@@ -422,6 +461,7 @@ impl Level {
             Self::LimitReqZone => LimitReqZone::keys(),
             Self::LimitConnZone => LimitConnZone::keys(),
             Self::LimitReq => LimitReq::keys(),
+            Self::AddHeader => AddHeader::keys(),
         }
     }
 
@@ -445,6 +485,9 @@ impl Level {
             Self::LimitReqZone => "in a `[limit_req_zone.NAME]`",
             Self::LimitConnZone => "in a `[limit_conn_zone.NAME]`",
             Self::LimitReq => "in an entry of `limit_req`: `{ zone = \"NAME\", burst = 5 }`",
+            Self::AddHeader => {
+                "in an entry of `add_header`: `{ X-Frame-Options = { value = \"DENY\", always = true } }`"
+            }
         }
     }
 }

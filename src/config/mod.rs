@@ -6,6 +6,7 @@ pub mod error;
 pub mod file;
 mod files;
 mod read;
+mod responses;
 pub mod units;
 mod upstream;
 pub mod words;
@@ -34,6 +35,10 @@ pub use error::ConfigErrors;
 pub use files::{
     Fallback, FileRoot, FileRules, IfModifiedSince, RefusedLinks, Replaced, Symlinks, TryEntry, TryFiles,
     Types,
+};
+pub use responses::{
+    AddedField, Charset, CookieFlags, CookieRules, Gzip, GzipProxied, Pattern, RequestRules, ResponseRules,
+    Substitution,
 };
 pub use upstream::{
     Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, To, Upstream,
@@ -193,6 +198,10 @@ pub struct Location {
     pub access: AccessRules,
     /// Where requests are recorded; `None`: nowhere.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What becomes of answers.
+    pub responses: ResponseRules,
+    /// What becomes of requests for the upstream.
+    pub requests: RequestRules,
 }
 
 impl Location {

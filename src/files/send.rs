@@ -14,11 +14,13 @@ use super::FileError;
 use super::answer::{FileBody, Piece};
 use crate::client::Client;
 use crate::error::ProxyError;
+use crate::http1::gzip::Gzip;
+use crate::http1::pump::{push_chunk, push_last_chunk};
 use crate::io::{Pending, Stream};
 use crate::server::tasks::Phase;
 use crate::shared::Local;
 
-/// Sends a head and what stands behind it. `sent` is how many bytes went out, also if not all did.
+/// Sends a head and what stands behind it; with `gzip` compressed, and in chunks. `sent` is how many bytes went out, also if not all did.
 ///
 /// # Errors
 /// The client is gone or took nothing for `timeout`, the file got shorter, or hopgate is ending. Unless
@@ -28,10 +30,11 @@ pub async fn send(
     client: &mut Client,
     head: &[u8],
     body: FileBody,
+    gzip: Option<Gzip>,
     timeout: Duration,
     sent: &mut u64,
 ) -> Result<(), ProxyError> {
-    let mut sending = Sending::new(head, body);
+    let mut sending = Sending::new(head, body, gzip);
     let mut last = Instant::now();
     let result = poll_fn(|cx| {
         if client.task.phase(cx) == Phase::Killed {
@@ -67,14 +70,15 @@ struct Sending {
     body: FileBody,
     /// Whether the system cannot send from such a file by itself.
     is_copied: bool,
+    gzip: Option<Gzip>,
     sent: u64,
 }
 
 impl Sending {
-    fn new(head: &[u8], body: FileBody) -> Self {
+    fn new(head: &[u8], body: FileBody, gzip: Option<Gzip>) -> Self {
         let mut pending = Pending::default();
         pending.push(head);
-        Self { pending, body, is_copied: false, sent: 0 }
+        Self { pending, body, is_copied: gzip.is_some(), gzip, sent: 0 }
     }
 
     fn poll(
@@ -118,7 +122,7 @@ impl Sending {
             && let Some(piece) = self.body.pieces.pop_front()
         {
             match piece {
-                Piece::Bytes(bytes) => self.pending.push(&bytes),
+                Piece::Bytes(bytes) => self.add(&bytes)?,
                 Piece::Part(part) if is_large(&part) && !self.is_copied => {
                     self.body.pieces.push_front(Piece::Part(part));
                     break;
@@ -126,13 +130,44 @@ impl Sending {
                 Piece::Part(part) => {
                     let count = buffer.len().min((part.end - part.start) as usize);
                     self.body.file.read_exact_at(&mut buffer[..count], part.start).map_err(cut)?;
-                    self.pending.push(&buffer[..count]);
+                    self.add(&buffer[..count])?;
                     let left = part.start + count as u64..part.end;
                     if !left.is_empty() {
                         self.body.pieces.push_front(Piece::Part(left));
                     }
                 }
             }
+            if self.gzip.is_some() {
+                // What is read takes time, however little comes of it.
+                break;
+            }
+        }
+        self.end()
+    }
+
+    /// Puts content behind what waits.
+    fn add(&mut self, content: &[u8]) -> Result<(), ProxyError> {
+        let Some(gzip) = &mut self.gzip else {
+            self.pending.push(content);
+            return Ok(());
+        };
+        let (mut compressed, mut chunk) = (Vec::new(), Vec::new());
+        gzip.push(content, &mut compressed).map_err(cut)?;
+        push_chunk(&mut chunk, &compressed);
+        self.pending.push(&chunk);
+        Ok(())
+    }
+
+    /// Behind the last piece a compressed body is brought to its end.
+    fn end(&mut self) -> Result<(), ProxyError> {
+        if self.body.pieces.is_empty()
+            && let Some(mut gzip) = self.gzip.take()
+        {
+            let (mut compressed, mut chunks) = (Vec::new(), Vec::new());
+            gzip.finish(&mut compressed).map_err(cut)?;
+            push_chunk(&mut chunks, &compressed);
+            push_last_chunk(&mut chunks, b"");
+            self.pending.push(&chunks);
         }
         Ok(())
     }
@@ -205,7 +240,7 @@ mod tests {
     }
 
     fn sending(file: File, pieces: Vec<Piece>) -> Sending {
-        Sending::new(b"head;", FileBody { file, pieces: pieces.into() })
+        Sending::new(b"head;", FileBody { file, pieces: pieces.into() }, None)
     }
 
     #[tokio::test]

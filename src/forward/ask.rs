@@ -50,7 +50,10 @@ pub async fn ask(
     }
     let values = exchange.values(client);
     let mut head = Vec::with_capacity(1024);
-    outgoing::request(&mut head, location, exchange.request(), &values, protocol)?;
+    let request = exchange.request();
+    let method = outgoing::method(location, request, &values, protocol.is_some());
+    outgoing::request(&mut head, location, request, &values, &method, protocol)?;
+    let is_head = &*method == b"HEAD";
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
     let choice = Choice::new(&group, key(&group, &values), next.tries);
     let is_upgrade = protocol.is_some();
@@ -65,6 +68,7 @@ pub async fn ask(
         timeouts: &timeouts,
         head: &head,
         body,
+        is_head,
         is_upgrade,
         is_once_only,
         started: Instant::now(),
@@ -118,6 +122,7 @@ pub(super) struct Asking<'a> {
     pub(super) timeouts: &'a Timeouts,
     head: &'a [u8],
     body: BodyLength,
+    is_head: bool,
     pub(super) is_upgrade: bool,
     /// Whether the request may do more if it is sent twice.
     is_once_only: bool,
@@ -183,8 +188,8 @@ impl Asking<'_> {
                     });
                     exchange.outcome.late.received = attempt.request.content();
                     let Attempt { upstream, request, .. } = attempt;
-                    let group = Arc::clone(self.group);
-                    return Ok(Answered { head, upstream, uses, group, lease, request, started });
+                    let (group, is_head) = (Arc::clone(self.group), self.is_head);
+                    return Ok(Answered { head, is_head, upstream, uses, group, lease, request, started });
                 }
                 Err(error) => error,
             };

@@ -207,6 +207,7 @@ impl Attempt {
 
 fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
     match body {
+        _ if !exchange.location().requests.pass_body => Encoding::Nothing,
         BodyLength::Chunked => Encoding::Chunked { trailers: exchange.location().pass_trailers },
         BodyLength::Length(_) | BodyLength::UntilClose => Encoding::Identity,
     }

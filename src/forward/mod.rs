@@ -2,6 +2,7 @@
 
 mod ask;
 mod attempt;
+mod plan;
 mod relay;
 
 pub use ask::ask;
@@ -47,6 +48,8 @@ pub async fn send(
 pub struct Answered {
     /// The head of the answer.
     pub head: ResponseHead,
+    /// Whether it was asked for with HEAD, so that no body follows.
+    pub is_head: bool,
     /// The connection; what came behind the head was read ahead.
     pub upstream: Peer,
     /// How much the connection was used.
@@ -63,9 +66,9 @@ impl Answered {
     /// Takes down the head of an answer that goes to nobody. The connection is kept if nothing is left to read of
     /// it: an answer to a subrequest hardly ever has a body.
     pub fn discard(self, local: &Rc<Local>, exchange: &mut Exchange) {
-        let Self { head, upstream, uses, group, lease, request, started } = self;
+        let Self { head, is_head, upstream, uses, group, lease, request, started } = self;
         note(exchange, |upstream| upstream.response = Some(started.elapsed()));
-        let is_read = match head.body_length(false) {
+        let is_read = match head.body_length(is_head) {
             // R7: what comes behind a 101 that nobody asked for is no HTTP.
             Ok(BodyLength::Length(length)) => head.status != 101 && length == upstream.ahead.len() as u64,
             Ok(BodyLength::Chunked | BodyLength::UntilClose) | Err(_) => false,

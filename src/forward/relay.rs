@@ -6,15 +6,16 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
+use super::plan::{self, Plan};
 use super::{Answered, note, request_error, watch};
+use crate::answer::Filling;
 use crate::client::Client;
 use crate::error::{Intercepted, ProxyError};
-use crate::exchange::{After, Done, Exchange};
-use crate::headers::hop_by_hop;
-use crate::headers::outgoing::{self, Connection, ResponseFraming};
+use crate::exchange::{After, Done, Exchange, Way};
 use crate::http1::body::{BodyError, BodyLength};
-use crate::http1::head::{ResponseHead, Version};
-use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
+use crate::http1::gzip::Gzip;
+use crate::http1::head::ResponseHead;
+use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
@@ -30,26 +31,32 @@ pub async fn relay(
     exchange: &mut Exchange,
     answered: Answered,
 ) -> Result<Done, ProxyError> {
-    let Answered { head, upstream, uses, group, lease, request, started } = answered;
-    if exchange.location().intercept_errors && head.status >= 300 && exchange.has_error_page(head.status) {
-        return Err(intercepted(&head));
+    let location = exchange.location();
+    let status = answered.head.status;
+    if location.intercept_errors && status >= 300 && exchange.has_error_page(status) {
+        return Err(intercepted(&answered.head));
     }
-    let body = head.body_length(exchange.request().is_head()).map_err(ProxyError::UpstreamHead)?;
-    let (framing, encoding) = response_framing(&head, body, exchange);
-    // R25: while a part of the request is still to come, nobody knows where the next one starts.
-    let goes_on = request.has_read_all()
-        && exchange.is_body_settled()
-        && framing != ResponseFraming::UntilClose
-        && exchange.may_keep_alive(client);
-    let mut bytes = Vec::with_capacity(1024);
-    let status = exchange.status_of(head.status);
-    let connection = Connection::of(exchange.request().head.version, goes_on);
-    outgoing::response(&mut bytes, status, &head, framing, connection);
-    exchange.outcome.status = status;
+    if let Some(way) = plan::accel_redirect(&answered.head, exchange) {
+        let way = way.map_err(|()| ProxyError::AccelRedirect)?;
+        return Ok(sent_on(local, client, exchange, answered, way));
+    }
+    let Answered { head, is_head, upstream, uses, group, lease, request, started } = answered;
+    let body = head.body_length(is_head).map_err(ProxyError::UpstreamHead)?;
     let can_be_reused = head.keeps_alive() && body != BodyLength::UntilClose;
     let hint = keep_alive_hint(&head.fields);
+    exchange.outcome.status = exchange.status_of(status);
+    // R25: while a part of the request is still to come, nobody knows where the next one starts.
+    let may_go_on = request.has_read_all() && exchange.is_body_settled() && exchange.may_keep_alive(client);
+    // The variables of the rules may ask for it.
     exchange.outcome.response = Some(head);
-    let response = Pump::new(body, encoding, None);
+    let plan = Plan::of(exchange, client, body, is_head, may_go_on);
+    let can_be_reused = can_be_reused && plan.is_read_whole;
+    let mut response = Pump::new(plan.body, plan.encoding, None);
+    if let Some(level) = plan.gzip {
+        response.compress(Gzip::new(level));
+    }
+    exchange.outcome.sent = plan.sent;
+    let (bytes, goes_on) = (plan.head, plan.goes_on);
     let mut relaying = Relaying { upstream, request, response, is_request_cut: false, last: Instant::now() };
     relaying.response.prepend(&bytes);
     let result = relaying.run(local, client, exchange).await;
@@ -81,25 +88,19 @@ fn intercepted(head: &ResponseHead) -> ProxyError {
     ProxyError::Intercepted(Box::new(Intercepted { status: head.status, www_authenticate }))
 }
 
-/// How the body goes to the client: as it came, if the client's version knows that.
-fn response_framing(
-    head: &ResponseHead,
-    body: BodyLength,
-    exchange: &Exchange,
-) -> (ResponseFraming, Encoding) {
-    let request = exchange.request();
-    let has_no_body = request.is_head() || head.status == 304;
-    let trailers = exchange.location().pass_trailers || hop_by_hop::accepts_trailers(&request.head.fields);
-    match body {
-        // RFC 9110 §8.6: a 204 has no length.
-        _ if head.status == 204 => (ResponseFraming::None, Encoding::Identity),
-        _ if has_no_body => (ResponseFraming::AsTold, Encoding::Identity),
-        BodyLength::Length(_) => (ResponseFraming::AsTold, Encoding::Identity),
-        BodyLength::Chunked | BodyLength::UntilClose if request.head.version == Version::Http11 => {
-            (ResponseFraming::Chunked, Encoding::Chunked { trailers })
-        }
-        BodyLength::Chunked | BodyLength::UntilClose => (ResponseFraming::UntilClose, Encoding::Identity),
-    }
+/// Sends the request on as the answer says, which itself goes nowhere.
+fn sent_on(
+    local: &Rc<Local>,
+    client: &Client,
+    exchange: &mut Exchange,
+    answered: Answered,
+    way: Way,
+) -> Done {
+    let fields = exchange.location().responses.of_upstream(&answered.head, &Filling { exchange, client });
+    exchange.keep_fields(&fields);
+    exchange.is_sent_on(&way);
+    answered.discard(local, exchange);
+    Done::Elsewhere(way)
 }
 
 /// An answer on its way.

@@ -208,7 +208,7 @@ impl Fields {
     }
 
     /// The values of all fields with this name, `_` and `-` being alike as in nginx's `$http_NAME`.
-    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + Clone {
         self.iter()
             .filter(move |field| {
                 field.name.len() == name.len() && same_but_for_dashes(name.as_bytes(), field.name)

@@ -6,6 +6,7 @@ pub mod forwarded;
 pub mod hop_by_hop;
 pub mod list;
 pub mod outgoing;
+pub mod response;
 
 use std::fmt;
 

@@ -1,9 +1,11 @@
 //! Writes the heads that go out: the end-to-end fields as they came, then what the proxy itself says.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::fields::{Field, Known};
-use super::{FieldName, forwarded, hop_by_hop};
+use super::response::draft::{Draft, is_clean};
+use super::{FieldName, forwarded, hop_by_hop, is_token_byte};
 use crate::clock;
 use crate::config::{ForwardedHeaders, Location};
 use crate::error::{ProxyError, reason};
@@ -25,16 +27,19 @@ pub fn request(
     location: &Location,
     request: &Request,
     values: &Values<'_>,
+    method: &[u8],
     protocol: Option<&[u8]>,
 ) -> Result<(), ProxyError> {
-    out.extend_from_slice(values.course.method(request));
+    out.extend_from_slice(method);
     out.push(b' ');
     target(out, location, request, values)?;
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let has_body = !values.course.is_get;
+    let has_body = !values.course.is_get && location.requests.pass_body;
     let rules = RequestRules { location, request, values, is_upgrade: protocol.is_some(), has_body };
     for end_to_end in hop_by_hop::strip(&request.head.fields).iter() {
-        rules.pass(out, end_to_end);
+        if location.requests.pass_headers || rules.needs(end_to_end.known) {
+            rules.pass(out, end_to_end);
+        }
     }
     rules.own(out);
     if request.body == BodyLength::Chunked && has_body {
@@ -54,6 +59,26 @@ pub fn request(
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// The method for the upstream: the client's, or what `proxy_method` says if that is one. A handshake is a
+/// GET, whatever else is.
+pub fn method<'a>(
+    location: &Location,
+    request: &'a Request,
+    values: &Values<'_>,
+    is_upgrade: bool,
+) -> Cow<'a, [u8]> {
+    let own = values.course.method(request);
+    let Some(template) = location.requests.method.as_ref().filter(|_| !is_upgrade) else {
+        return Cow::Borrowed(own);
+    };
+    let mut method = Vec::new();
+    template.write(&mut method, values, verbatim);
+    let is_method = !method.is_empty()
+        && method.iter().copied().all(is_token_byte)
+        && !matches!(&*method, b"CONNECT" | b"TRACE");
+    if is_method { Cow::Owned(method) } else { Cow::Borrowed(own) }
 }
 
 /// The target for the upstream: as it came, in its normal form; or with the part that the location's
@@ -137,6 +162,12 @@ struct RequestRules<'a> {
 }
 
 impl RequestRules<'_> {
+    /// Whether a field is sent even if the client's fields are not: the request would be another one without.
+    fn needs(&self, known: Known) -> bool {
+        let is_handshake = self.is_upgrade && known.websocket_spelling().is_some();
+        is_handshake || matches!(known, Known::Host | Known::ContentLength | Known::Expect)
+    }
+
     /// Writes a field of the client's if it goes upstream.
     fn pass(&self, out: &mut Vec<u8>, field: Field<'_>) {
         if self.is_overridden(field.name) {
@@ -221,8 +252,7 @@ impl RequestRules<'_> {
         let value = out.len();
         template.write(out, self.values, verbatim);
         // R17: a decoded path can hold any byte; a field with one that may not stand in it is not sent.
-        let is_clean = out[value..].iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
-        if out.len() == value || !is_clean {
+        if out.len() == value || !is_clean(&out[value..]) {
             out.truncate(start);
         } else {
             out.extend_from_slice(b"\r\n");
@@ -246,6 +276,8 @@ pub enum ResponseFraming {
     None,
     /// By the upstream's `Content-Length`; in answers to HEAD and in a 304 it says what would have come.
     AsTold,
+    /// There is none, and that is told.
+    Empty,
     /// In chunks.
     Chunked,
     /// Up to the end of the connection, for HTTP/1.0 clients.
@@ -253,11 +285,12 @@ pub enum ResponseFraming {
 }
 
 /// Writes the head of an upstream's response for the client; `status` is its own, or that of the error that
-/// it is the page for.
+/// it is the page for, and `draft` has its fields if they are not those that came.
 pub fn response(
     out: &mut Vec<u8>,
     status: u16,
     head: &ResponseHead,
+    draft: Option<&Draft<'_>>,
     framing: ResponseFraming,
     connection: Connection,
 ) {
@@ -267,17 +300,28 @@ pub fn response(
     }
     // A length that was told is told in its place, unless there are chunks instead.
     let tells_length = matches!(framing, ResponseFraming::AsTold);
-    for field in hop_by_hop::strip(&head.fields).iter() {
-        if tells_length || field.known != Known::ContentLength {
-            raw_line(out, field.name, field.value);
+    let has_date = match draft {
+        None => {
+            for field in hop_by_hop::strip(&head.fields).iter() {
+                if tells_length || field.known != Known::ContentLength {
+                    raw_line(out, field.name, field.value);
+                }
+            }
+            head.fields.values(Known::Date).next().is_some()
         }
-    }
-    if head.fields.values(Known::Date).next().is_none() {
+        Some(draft) => {
+            draft.write(out, tells_length);
+            draft.get("Date").is_some()
+        }
+    };
+    if !has_date {
         // RFC 9110 §6.6.1: who passes a response on that has no date gives it one.
         clock::with_http(|date| raw_line(out, b"Date", date.as_bytes()));
     }
-    if framing == ResponseFraming::Chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    match framing {
+        ResponseFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        ResponseFraming::Empty => out.extend_from_slice(b"Content-Length: 0\r\n"),
+        ResponseFraming::None | ResponseFraming::AsTold | ResponseFraming::UntilClose => {}
     }
     // RFC 9110 §15.5.22: a 426 says what it wants the client to upgrade to; a field for this hop, too.
     let wanted = head.fields.values(Known::Upgrade).next().filter(|_| head.status == 426);
@@ -297,12 +341,16 @@ pub fn interim(out: &mut Vec<u8>, head: &ResponseHead) {
 }
 
 /// Writes the 101 that opens a tunnel; `protocol` is what was asked for, and verified.
-pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, protocol: &[u8]) {
+/// `draft` has its fields if they are not those that came.
+pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, draft: Option<&Draft<'_>>, protocol: &[u8]) {
     status_line(out, head.status, head.reason());
     out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
     out.extend_from_slice(protocol);
     out.extend_from_slice(b"\r\n");
-    without_length(out, head);
+    match draft {
+        Some(draft) => draft.write(out, false),
+        None => without_length(out, head),
+    }
     out.extend_from_slice(b"\r\n");
 }
 

@@ -5,5 +5,6 @@
 //! fields of a head by name.
 
 pub mod body;
+pub mod gzip;
 pub mod head;
 pub mod pump;

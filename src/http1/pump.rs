@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::headers::fields::Known;
 use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
+use crate::http1::gzip::Gzip;
 use crate::io::{Peer, Pending};
 
 /// How a body is framed on its way out.
@@ -17,6 +18,8 @@ pub enum Encoding {
         /// Whether trailers are passed on (R27).
         trailers: bool,
     },
+    /// Not at all: the body is read, and that is all.
+    Nothing,
 }
 
 /// The two buffers of a worker that every pump borrows while it is being polled.
@@ -49,6 +52,7 @@ impl Default for Buffers {
 pub struct Pump {
     reader: BodyReader,
     encoding: Encoding,
+    gzip: Option<Box<Gzip>>,
     pending: Pending,
     /// The most bytes of content that may come.
     limit: Option<u64>,
@@ -88,6 +92,7 @@ impl Pump {
         Self {
             reader: BodyReader::new(length),
             encoding,
+            gzip: None,
             pending: Pending::default(),
             limit,
             content: 0,
@@ -115,6 +120,11 @@ impl Pump {
     pub fn give_back(self, from: &mut Peer) -> bool {
         from.put_back(&self.taken.unwrap_or_default());
         self.has_taken
+    }
+
+    /// Compresses the content on its way. To be said before anything has moved.
+    pub fn compress(&mut self, gzip: Gzip) {
+        self.gzip = Some(Box::new(gzip));
     }
 
     /// Whether the body was read and written to its end.
@@ -174,12 +184,20 @@ impl Pump {
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            let count = ready!(from.poll_next(cx, &mut buffers.input)).map_err(PumpError::Source)?;
+            let Poll::Ready(read) = from.poll_next(cx, &mut buffers.input) else {
+                // What has come is not held back until more comes.
+                ready!(self.flush(cx, to, buffers, progress))?;
+                return Poll::Pending;
+            };
+            let count = read.map_err(PumpError::Source)?;
             *progress = true;
             if count == 0 {
                 self.reader.end_of_connection().map_err(PumpError::Body)?;
             }
-            let sent = self.forward(cx, count, from, to, buffers)?;
+            let sent = match self.gzip {
+                None => self.forward(cx, count, from, to, buffers)?,
+                Some(_) => self.forward_compressed(cx, count, from, to, buffers)?,
+            };
             self.waits_for_sink = sent.is_pending();
             ready!(sent);
         }
@@ -218,17 +236,90 @@ impl Pump {
                     output.extend_from_slice(&input[content]);
                 }
                 Encoding::Chunked { .. } => push_chunk(output, &input[content]),
+                Encoding::Nothing => {}
             }
         }
         from.put_back(&input[at..]);
         self.keep(&input[..at]);
         if self.reader.is_done() {
-            self.ended = true;
-            if let Encoding::Chunked { trailers } = self.encoding {
-                push_last_chunk(output, if trailers { self.reader.trailers() } else { b"" });
-            }
+            self.end(output);
         }
         let bytes = if output.is_empty() { &input[direct] } else { output.as_slice() };
+        self.send(cx, to, bytes)
+    }
+
+    /// As [`Pump::forward`], with the content compressed.
+    fn forward_compressed(
+        &mut self,
+        cx: &mut Context<'_>,
+        count: usize,
+        from: &mut Peer,
+        to: &mut Peer,
+        buffers: &mut Buffers,
+    ) -> Result<Poll<()>, PumpError> {
+        let Some(mut gzip) = self.gzip.take() else { return Ok(Poll::Ready(())) };
+        let Buffers { input, output } = buffers;
+        let input = &input[..count];
+        let (mut compressed, mut at) = (Vec::new(), 0);
+        while at < input.len() && !self.reader.is_done() {
+            let step = self.reader.step(&input[at..]).map_err(PumpError::Body)?;
+            let content = at + step.content.start..at + step.content.end;
+            at += step.consumed;
+            self.content += content.len() as u64;
+            gzip.push(&input[content], &mut compressed).map_err(PumpError::Source)?;
+        }
+        from.put_back(&input[at..]);
+        self.keep(&input[..at]);
+        if self.reader.is_done() {
+            gzip.finish(&mut compressed).map_err(PumpError::Source)?;
+        }
+        output.clear();
+        self.encode(output, &compressed);
+        if self.reader.is_done() {
+            self.end(output);
+        }
+        self.gzip = Some(gzip);
+        if output.is_empty() { Ok(Poll::Ready(())) } else { self.send(cx, to, output) }
+    }
+
+    /// Sends what the compression keeps back, if there is one.
+    fn flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Peer,
+        buffers: &mut Buffers,
+        progress: &mut bool,
+    ) -> Poll<Result<(), PumpError>> {
+        let Some(gzip) = self.gzip.as_mut().filter(|gzip| gzip.has_more()) else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut compressed = Vec::new();
+        gzip.flush(&mut compressed).map_err(PumpError::Source)?;
+        buffers.output.clear();
+        self.encode(&mut buffers.output, &compressed);
+        *progress = true;
+        let sent = self.send(cx, to, &buffers.output)?;
+        self.waits_for_sink = sent.is_pending();
+        sent.map(Ok)
+    }
+
+    fn encode(&self, output: &mut Vec<u8>, content: &[u8]) {
+        match self.encoding {
+            Encoding::Identity => output.extend_from_slice(content),
+            Encoding::Chunked { .. } => push_chunk(output, content),
+            Encoding::Nothing => {}
+        }
+    }
+
+    /// The body was read to its end; what tells so is added.
+    fn end(&mut self, output: &mut Vec<u8>) {
+        self.ended = true;
+        if let Encoding::Chunked { trailers } = self.encoding {
+            push_last_chunk(output, if trailers { self.reader.trailers() } else { b"" });
+        }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, to: &mut Peer, bytes: &[u8]) -> Result<Poll<()>, PumpError> {
         self.written += bytes.len() as u64;
         self.has_sent = true;
         match self.pending.poll_send(cx, &mut to.stream, bytes) {
@@ -248,7 +339,8 @@ impl Pump {
     }
 }
 
-fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
+/// Adds content as one chunk, RFC 9112 §7.1; nothing if there is none.
+pub(crate) fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
     if content.is_empty() {
         return; // A chunk of size 0 would be the last one.
     }
@@ -266,7 +358,8 @@ fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
     output.extend_from_slice(b"\r\n");
 }
 
-fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
+/// Adds the last chunk with these trailers, as far as they may be passed on.
+pub(crate) fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
     output.extend_from_slice(b"0\r\n");
     for line in trailer_lines(trailers) {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();

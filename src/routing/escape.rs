@@ -37,6 +37,26 @@ fn push_encoded(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
+/// Decodes a path; what is no escape stays as it is.
+pub fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        let digit = |at: usize| behind.get(at).and_then(|byte| (*byte as char).to_digit(16));
+        match (byte, digit(0).zip(digit(1))) {
+            (b'%', Some((high, low))) => {
+                out.push((high * 16 + low) as u8);
+                rest = &behind[2..];
+            }
+            _ => {
+                out.push(byte);
+                rest = behind;
+            }
+        }
+    }
+    out
+}
+
 /// Decodes what needs no encoding in the target of a redirect, up to its query. As in nginx a `%3F` begins one.
 pub fn tidy_redirect(text: &[u8]) -> Vec<u8> {
     let end = memchr::memchr(b'?', text).unwrap_or(text.len());
@@ -83,6 +103,11 @@ mod tests {
         out.clear();
         query(&mut out, b"a=b c%20d&e=\r\nX: y#+?\xff");
         assert_eq!(out, b"a=b%20c%20d&e=%0D%0AX:%20y%23+?\xff");
+    }
+
+    #[test]
+    fn a_path_is_decoded_as_far_as_it_can_be() {
+        assert_eq!(decoded(b"/a%20b/%2e%2E/%zz%4"), b"/a b/../%zz%4");
     }
 
     #[test]

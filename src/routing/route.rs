@@ -177,6 +177,7 @@ impl<'a> Router<'a> {
             location: &self.server.locations[location],
             course,
             outcome: self.outcome,
+            answer: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server, U
 use crate::files::path::{self, Place};
 use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
+use crate::headers::response::draft::Draft;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{Origin, Request};
 use crate::routing::aim::Aim;
@@ -40,6 +41,8 @@ pub struct Values<'a> {
     pub course: &'a Course,
     /// What became of the request so far.
     pub outcome: &'a Outcome,
+    /// The answer while it is put together.
+    pub answer: Option<&'a Draft<'a>>,
 }
 
 /// What became of a request.
@@ -51,6 +54,8 @@ pub struct Outcome {
     pub aim: Option<Box<Aim>>,
     /// The upstream's head.
     pub response: Option<ResponseHead>,
+    /// The fields that the client was sent, if they were not the upstream's as they came.
+    pub sent: Option<Fields>,
     /// The upstream servers that were asked, in their order.
     pub upstreams: Vec<UpstreamOutcome>,
     /// `$limit_req_status`; `None`: no limit was asked.
@@ -192,7 +197,8 @@ impl Values<'_> {
             | Variable::UpstreamHeaderTime
             | Variable::UpstreamResponseTime
             | Variable::UpstreamStatus => self.of_upstreams(variable, out),
-            Variable::SentHttp(name) | Variable::UpstreamHttp(name) => {
+            Variable::SentHttp(name) => self.sent(name, out),
+            Variable::UpstreamHttp(name) => {
                 joined(out, self.outcome.response.as_ref().map(|head| &head.fields), name);
             }
             Variable::Status => display(out, format_args!("{:03}", self.outcome.status)),
@@ -239,6 +245,19 @@ impl Values<'_> {
                 out.extend(place.and_then(|place| place.file(uri).ok()).unwrap_or_default());
             }
         });
+    }
+
+    fn sent(&self, name: &str, out: &mut Vec<u8>) {
+        let Some(answer) = self.answer else {
+            let came = || self.outcome.response.as_ref().map(|head| &head.fields);
+            return joined(out, self.outcome.sent.as_ref().or_else(came), name);
+        };
+        for (index, value) in answer.values(name).enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(value);
+        }
     }
 
     fn of_connection(&self, variable: &Variable, out: &mut Vec<u8>) {

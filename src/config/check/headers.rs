@@ -74,6 +74,17 @@ impl Check<'_> {
     }
 
     fn field_value(&mut self, value: &Spanned<String>) -> Option<Template> {
+        let template = self.one_line(value)?;
+        if template.mentions(is_of_the_answer) {
+            let mistake =
+                Mistake::new(value.span(), "a variable in it is not known before the upstream has answered");
+            self.mistakes.push(mistake.help("it can be used in a log format, not in `proxy_set_header`"));
+        }
+        Some(template)
+    }
+
+    /// A value with variables that can stand in a field.
+    pub(super) fn one_line(&mut self, value: &Spanned<String>) -> Option<Template> {
         let text = value.get_ref();
         if text.contains(|c: char| c.is_control() && c != '\t') {
             let mistake = Mistake::new(value.span(), "a field has one line, without control characters");
@@ -85,13 +96,7 @@ impl Check<'_> {
             self.mistakes.push(mistake.help(format!("write `\"{clean}\"`")));
             return None;
         }
-        let template = self.template(value)?;
-        if template.mentions(is_of_the_answer) {
-            let mistake =
-                Mistake::new(value.span(), "a variable in it is not known before the upstream has answered");
-            self.mistakes.push(mistake.help("it can be used in a log format, not in `proxy_set_header`"));
-        }
-        Some(template)
+        self.template(value)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_spanned::Spanned;
 
+use super::responses::default_redirect;
 use super::settings::Settings;
 use super::{Check, plain};
 use crate::config::error::Mistake;
@@ -169,8 +170,12 @@ impl Check<'_> {
         };
         let internal = plain(&file.internal).unwrap_or(false);
         let access_log = self.access_log(settings);
+        let matcher = matcher?;
+        let url = file.proxy_pass.given().map(|url| url.get_ref().as_str());
+        let redirect = url.and_then(|url| default_redirect(url, matcher.path()));
         let mut location =
-            self.with_settings(matcher?, content, script, internal, settings.clone(), access_log);
+            self.with_settings(matcher, content, script, internal, settings.clone(), access_log);
+        location.responses = settings.responses.rules(redirect);
         location.files.try_files = try_files;
         Some(location)
     }
@@ -203,6 +208,8 @@ impl Check<'_> {
             script,
             internal,
             redirects: settings.redirects(),
+            responses: settings.responses.rules(None),
+            requests: settings.responses.request_rules(),
             intercept_errors: settings.intercept_errors.unwrap_or(false),
             recursive_error_pages: settings.recursive_error_pages.unwrap_or(false),
             forwarded_headers: settings.forwarded_headers.unwrap_or(ForwardedHeaders::Set),

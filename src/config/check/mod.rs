@@ -3,6 +3,7 @@
 mod access;
 mod error_pages;
 mod files;
+mod gzip;
 mod headers;
 mod limits;
 mod listen;
@@ -13,6 +14,7 @@ mod maps;
 mod names;
 mod next_upstream;
 mod proxy_pass;
+mod responses;
 mod script;
 mod server;
 mod settings;

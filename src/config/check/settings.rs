@@ -7,6 +7,7 @@ use super::access::AccessSettings;
 use super::files::FileSettings;
 use super::logs::Access;
 use super::next_upstream::NextSettings;
+use super::responses::ResponseSettings;
 use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file::{ForLocations, OffOr, OneOrMany, Size, Value};
@@ -42,6 +43,7 @@ pub(super) struct Settings {
     server_name_in_redirect: Option<bool>,
     pub(super) forwarded_headers: Option<ForwardedHeaders>,
     pub(super) files: FileSettings,
+    pub(super) responses: ResponseSettings,
 }
 
 /// How the idle time of tunnels is written: under its own name, or as people know it from nginx.
@@ -101,6 +103,7 @@ impl Settings {
             server_name_in_redirect: self.server_name_in_redirect.or(outer.server_name_in_redirect),
             forwarded_headers: self.forwarded_headers.or(outer.forwarded_headers),
             files: self.files.inside(&outer.files),
+            responses: self.responses.inside(&outer.responses),
         }
     }
 
@@ -177,6 +180,7 @@ impl Check<'_> {
             server_name_in_redirect: plain(&written.server_name_in_redirect),
             forwarded_headers: self.forwarded_headers(&written.forwarded_headers),
             files: self.file_settings(&written.for_files),
+            responses: self.response_settings(&written.for_responses),
         }
     }
 

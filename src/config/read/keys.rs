@@ -69,6 +69,7 @@ fn here(level: Level) -> &'static str {
         Level::LimitReqZone => "in a `[limit_req_zone.NAME]`",
         Level::LimitConnZone => "in a `[limit_conn_zone.NAME]`",
         Level::LimitReq => "in an entry of `limit_req`",
+        Level::AddHeader => "in an entry of `add_header`",
     }
 }
 

@@ -66,7 +66,9 @@ fn type_help<T: FromToml>(key: &str, value: &DeValue<'_>) -> Option<String> {
             Some(format!("write `{key} = \"http://127.0.0.1:{number}\"`"))
         }
         DeValue::Integer(number) if key == "path" => Some(format!("write `{key} = \"/{number}\"`")),
-        DeValue::Integer(number) if wants(String::EXPECTED) => Some(format!("write `{key} = \"{number}\"`")),
+        DeValue::Integer(number) if T::EXPECTED.starts_with(String::EXPECTED) => {
+            Some(format!("write `{key} = \"{number}\"`"))
+        }
         DeValue::Array(array) if wants(String::EXPECTED) => {
             let only = array.iter().next().filter(|_| array.len() == 1)?.get_ref().as_str()?;
             Some(format!("write `{key} = \"{only}\"`"))
@@ -280,20 +282,40 @@ impl FromToml for Named<String> {
     const EXPECTED: &'static str = "a table: `{ Host = \"$host\" }`";
 
     fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self(named(key, table, reader))),
+            _ => reader.no_table_of_fields::<Self, _>(key, value),
+        }
+    }
+}
+
+impl<T: Table> FromToml for Named<OneOrMany<TextOr<T>>> {
+    const EXPECTED: &'static str = "a table: `{ X-Frame-Options = \"DENY\" }`";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self(named(key, table, reader))),
+            _ => reader.no_table_of_fields::<Self, _>(key, value),
+        }
+    }
+}
+
+impl Reader {
+    /// Reports something else than a table of fields; lines of nginx are shown as entries of one.
+    fn no_table_of_fields<T: FromToml, R>(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<R> {
         let lines: Vec<&str> = match value.get_ref() {
-            DeValue::Table(table) => return Some(Self(named(key, table, reader))),
             DeValue::String(text) => vec![text],
             DeValue::Array(array) => array.iter().filter_map(|line| line.get_ref().as_str()).collect(),
             _ => Vec::new(),
         };
-        let message = format!("`{key}` must be {}, not {}", Self::EXPECTED, kind(value.get_ref()));
+        let message = format!("`{key}` must be {}, not {}", T::EXPECTED, kind(value.get_ref()));
         // Nobody needs those two: they would only be refused in the next run.
         let needless = |name: &str| matches!(name.to_ascii_lowercase().as_str(), "upgrade" | "connection");
         let fields: Option<Vec<_>> = lines.iter().map(|line| line.split_once([' ', ':', '='])).collect();
         let kept = fields.unwrap_or_default().into_iter().filter(|(name, _)| !needless(name));
         let fields: Vec<_> = kept.map(field).collect();
         let help = (!fields.is_empty()).then(|| format!("write `{key} = {{ {} }}`", fields.join(", ")));
-        reader.wrong(value, message, help)
+        self.wrong(value, message, help)
     }
 }
 
@@ -306,10 +328,14 @@ impl FromToml for Named<OneOrMany<String>> {
     }
 }
 
-/// A line of nginx's `proxy_set_header` as an entry of the table.
+/// A line of nginx's `proxy_set_header` or `add_header` as an entry of the table.
 fn field((name, value): (&str, &str)) -> String {
-    let value = value.trim_matches([' ', ':', '=', ';', '"', '\'']);
-    format!("{} = \"{value}\"", name.trim())
+    let marks = [' ', ':', '=', ';', '"', '\''];
+    let (name, value) = (name.trim(), value.trim_matches(marks));
+    match value.strip_suffix(" always") {
+        Some(value) => format!("{name} = {{ value = \"{}\", always = true }}", value.trim_matches(marks)),
+        None => format!("{name} = \"{value}\""),
+    }
 }
 
 impl<T: Table> FromToml for Named<T> {
