@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::access::Counters;
 use crate::access::limit_conn::Counted;
-use crate::client::Client;
+use crate::client::{Client, ClientInfo};
 use crate::config::{AccessLog, Location, PageStatus, Server, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
@@ -116,13 +116,13 @@ impl Exchange {
         state: Arc<State>,
         server: usize,
         subject: Subject,
-        client: &Client,
+        client: &impl AsRef<ClientInfo>,
         started: Instant,
     ) -> Self {
         let rules = &state.config.servers[server];
         let origin = match subject.head() {
-            Some(head) => Origin::of(client.info.address, head, &rules.real_ip),
-            None => Origin::unknown(client.info.address),
+            Some(head) => Origin::of(client.as_ref().address, head, &rules.real_ip),
+            None => Origin::unknown(client.as_ref().address),
         };
         let location = rules.outer();
         let mut outcome = Outcome::default();
@@ -172,9 +172,14 @@ impl Exchange {
         &self.server().locations[self.location]
     }
 
+    /// Has every step of its way written down from now on, for [`Course::events`].
+    pub(crate) fn trace(&mut self) {
+        self.course = Course::traced();
+    }
+
     /// Keeps what an expression in `server_name` has found in the host.
-    pub(crate) fn capture_host(&self, client: &Client) {
-        self.state.capture_host(&client.info.listener, &self.request().host, &self.course.slots);
+    pub(crate) fn capture_host(&self, client: &impl AsRef<ClientInfo>) {
+        self.state.capture_host(&client.as_ref().listener, &self.request().host, &self.course.slots);
     }
 
     /// Where its way has led so far.
@@ -212,12 +217,12 @@ impl Exchange {
 
     /// Takes the next part of the way: finds the location and runs the scripts. What is to be done there
     /// is returned.
-    pub(crate) fn take(&mut self, client: &Client, way: Way) -> Verdict {
+    pub(crate) fn take(&mut self, client: &impl AsRef<ClientInfo>, way: Way) -> Verdict {
         let mut course = std::mem::take(&mut self.course);
         let router = Router {
             config: &self.state.config,
             server: self.server(),
-            client: &client.info,
+            client: client.as_ref(),
             origin: self.origin,
             request: self.request(),
             outcome: &self.outcome,
@@ -245,7 +250,11 @@ impl Exchange {
     }
 
     /// What the configuration has in store for an error, if it has: a further way, or a redirect.
-    pub(crate) fn error_page(&mut self, client: &Client, error: &ProxyError) -> Option<ErrorWay> {
+    pub(crate) fn error_page(
+        &mut self,
+        client: &impl AsRef<ClientInfo>,
+        error: &ProxyError,
+    ) -> Option<ErrorWay> {
         let status = error.status();
         // Nothing can be said behind a head that is out, or to a client that is gone.
         let is_lost = self.outcome.status != 0 || matches!(status, 444 | 499);
@@ -390,9 +399,9 @@ impl Exchange {
     }
 
     /// What the variables can ask about.
-    pub fn values<'a>(&'a self, client: &'a Client) -> Values<'a> {
+    pub fn values<'a>(&'a self, client: &'a impl AsRef<ClientInfo>) -> Values<'a> {
         Values {
-            client: &client.info,
+            client: client.as_ref(),
             origin: self.origin,
             head: self.subject.head(),
             request: self.subject.request(),
@@ -454,12 +463,7 @@ impl Exchange {
 
     /// Tells the log why a request failed: once, here.
     pub(crate) fn tell(&self, client: &Client, error: &ProxyError) {
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            why = format!("{why}: {source}");
-            cause = source.source();
-        }
+        let why = error.in_full();
         let mut peer = Vec::new();
         let values = self.values(client);
         values.write(&Variable::RemoteAddr, &mut peer);
