@@ -12,7 +12,7 @@ use crate::config::{AccessLog, Location, PageStatus, Server, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
 use crate::http1::head::RequestHead;
-use crate::request::{Origin, Request};
+use crate::request::{self, Origin, Request};
 use crate::routing::aim::Aim;
 use crate::routing::course::Course;
 use crate::routing::route::{Routed, Router, Verdict};
@@ -167,6 +167,22 @@ impl Exchange {
         &self.state.config.servers[self.server]
     }
 
+    /// The place of the server in [`Config::servers`](crate::config::Config::servers).
+    pub(crate) fn server_place(&self) -> usize {
+        self.server
+    }
+
+    /// The place of the location in [`Server::locations`].
+    pub(crate) fn location_place(&self) -> usize {
+        self.location
+    }
+
+    /// The host without its port, also if all the rest of the head is no request; empty if none is known.
+    pub(crate) fn host(&self) -> String {
+        let head = self.subject.head();
+        head.and_then(|head| request::host_of(head).ok()).map(|(host, _)| host).unwrap_or_default()
+    }
+
     /// The location that it has come to; the server's outer one before that, and if none has the path.
     pub fn location(&self) -> &Location {
         &self.server().locations[self.location]
@@ -192,7 +208,7 @@ impl Exchange {
     ///
     /// # Errors
     /// There is none, or what the variables make cannot be used.
-    pub(crate) fn aim(&mut self, client: &Client) -> Result<Arc<Group>, ProxyError> {
+    pub(crate) fn aim(&mut self, client: &impl AsRef<ClientInfo>) -> Result<Arc<Group>, ProxyError> {
         self.outcome.aim = None;
         let pass = self.location().proxy_pass().ok_or(ProxyError::NoLocation)?;
         let url = match &pass.to {
@@ -331,20 +347,20 @@ impl Exchange {
 
     /// Who sent the request by the rules of its location, if those of the server do not say so (nginx has
     /// `real_ip_header` in locations).
-    pub(crate) fn ask_again_who_sent_it(&mut self, client: &Client) {
+    pub(crate) fn ask_again_who_sent_it(&mut self, client: &impl AsRef<ClientInfo>) {
         let rules = &self.location().access.real_ip;
         if self.origin.is_named || Arc::ptr_eq(rules, &self.server().real_ip) {
             return;
         }
         if let Some(head) = self.subject.head() {
-            self.origin = Origin::of(client.info.address, head, rules);
+            self.origin = Origin::of(client.as_ref().address, head, rules);
         }
     }
 
     /// The address that is held against `access`: the client's, in the form in which it came if it is the
     /// peer's own.
-    pub(crate) fn client_ip(&self, client: &Client) -> Option<IpAddr> {
-        if self.origin.is_named { self.origin.client } else { client.info.ip() }
+    pub(crate) fn client_ip(&self, client: &impl AsRef<ClientInfo>) -> Option<IpAddr> {
+        if self.origin.is_named { self.origin.client } else { client.as_ref().ip() }
     }
 
     /// Makes a subrequest of the exchange: a way of its own with an outcome of its own, for the same client and

@@ -33,3 +33,4 @@ pub mod error;
 pub mod log;
 
 pub mod demo;
+pub mod explain;

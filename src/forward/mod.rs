@@ -5,6 +5,7 @@ mod attempt;
 mod relay;
 
 pub use ask::ask;
+pub(crate) use ask::{Prepared, prepare};
 pub use relay::relay;
 
 use std::rc::Rc;

@@ -53,7 +53,7 @@ pub enum Event {
     Found(Found),
     /// A `rewrite`, as it is written, did not match.
     RewriteMissed(String),
-    /// A `rewrite` matched: what became of path and query.
+    /// A `rewrite` matched: what became of path and query, or where the client is sent.
     Rewritten(String, Vec<u8>),
     /// A condition, as it is written, and how it turned out.
     Condition(String, bool),
@@ -61,6 +61,8 @@ pub enum Event {
     Set(String, Vec<u8>),
     /// `break`.
     Break,
+    /// A file or a directory was looked for, and whether it is there.
+    Looked(Vec<u8>, bool),
     /// An answer.
     Answered(Answer),
     /// On to another location, by name.

@@ -287,6 +287,7 @@ impl<'a, 'c> Run<'a, 'c> {
                     to.push(if *has_query { b'&' } else { b'?' });
                     to.extend_from_slice(args);
                 }
+                self.course.tell(|| Event::Rewritten(shown(), to.clone()));
                 Ended::Answer(Answer::Redirect(*status, to))
             }
             Change::Path { path, args, then } => {
