@@ -78,6 +78,19 @@ pub enum Watch {
     Gone,
 }
 
+impl AsRef<ClientInfo> for Client {
+    fn as_ref(&self) -> &ClientInfo {
+        &self.info
+    }
+}
+
+/// For those who ask what would become of a request of a client that is not there.
+impl AsRef<ClientInfo> for ClientInfo {
+    fn as_ref(&self) -> &ClientInfo {
+        self
+    }
+}
+
 impl Client {
     /// Looks whether the client is still there, and reads ahead a bounded amount: the only way to see
     /// its FIN. To be called while nothing else reads from the client.

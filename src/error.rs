@@ -185,6 +185,17 @@ impl ProxyError {
         }
     }
 
+    /// What went wrong, with what that came from: the words of the log.
+    pub fn in_full(&self) -> String {
+        let mut why = self.to_string();
+        let mut cause = self.source();
+        while let Some(source) = cause {
+            why = format!("{why}: {source}");
+            cause = source.source();
+        }
+        why
+    }
+
     /// Whether the connection to the client can go on after the answer: only if it is certain where
     /// the next request starts.
     pub fn keeps_connection(&self) -> bool {

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use crate::access::Counters;
 use crate::access::limit_conn::Counted;
-use crate::client::Client;
+use crate::client::{Client, ClientInfo};
 use crate::config::{AccessLog, Location, PageStatus, Server, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
 use crate::http1::head::{RequestHead, ResponseHead};
-use crate::request::{Origin, Request};
+use crate::request::{self, Origin, Request};
 use crate::routing::aim::Aim;
 use crate::routing::course::Course;
 use crate::routing::route::{Routed, Router, Verdict};
@@ -118,13 +118,13 @@ impl Exchange {
         state: Arc<State>,
         server: usize,
         subject: Subject,
-        client: &Client,
+        client: &impl AsRef<ClientInfo>,
         started: Instant,
     ) -> Self {
         let rules = &state.config.servers[server];
         let origin = match subject.head() {
-            Some(head) => Origin::of(client.info.address, head, &rules.real_ip),
-            None => Origin::unknown(client.info.address),
+            Some(head) => Origin::of(client.as_ref().address, head, &rules.real_ip),
+            None => Origin::unknown(client.as_ref().address),
         };
         let location = rules.outer();
         let mut outcome = Outcome::default();
@@ -178,14 +178,35 @@ impl Exchange {
         &self.state.config.servers[self.server]
     }
 
+    /// The place of the server in [`Config::servers`](crate::config::Config::servers).
+    pub(crate) fn server_place(&self) -> usize {
+        self.server
+    }
+
+    /// The place of the location in [`Server::locations`].
+    pub(crate) fn location_place(&self) -> usize {
+        self.location
+    }
+
+    /// The host without its port, also if all the rest of the head is no request; empty if none is known.
+    pub(crate) fn host(&self) -> String {
+        let head = self.subject.head();
+        head.and_then(|head| request::host_of(head).ok()).map(|(host, _)| host).unwrap_or_default()
+    }
+
     /// The location that it has come to; the server's outer one before that, and if none has the path.
     pub fn location(&self) -> &Location {
         &self.server().locations[self.location]
     }
 
+    /// Has every step of its way written down from now on, for [`Course::events`].
+    pub(crate) fn trace(&mut self) {
+        self.course = Course::traced();
+    }
+
     /// Keeps what an expression in `server_name` has found in the host.
-    pub(crate) fn capture_host(&self, client: &Client) {
-        self.state.capture_host(&client.info.listener, &self.request().host, &self.course.slots);
+    pub(crate) fn capture_host(&self, client: &impl AsRef<ClientInfo>) {
+        self.state.capture_host(&client.as_ref().listener, &self.request().host, &self.course.slots);
     }
 
     /// Where its way has led so far.
@@ -198,7 +219,7 @@ impl Exchange {
     ///
     /// # Errors
     /// There is none, or what the variables make cannot be used.
-    pub(crate) fn aim(&mut self, client: &Client) -> Result<Arc<Group>, ProxyError> {
+    pub(crate) fn aim(&mut self, client: &impl AsRef<ClientInfo>) -> Result<Arc<Group>, ProxyError> {
         self.outcome.aim = None;
         let pass = self.location().proxy_pass().ok_or(ProxyError::NoLocation)?;
         let url = match &pass.to {
@@ -223,12 +244,12 @@ impl Exchange {
 
     /// Takes the next part of the way: finds the location and runs the scripts. What is to be done there
     /// is returned.
-    pub(crate) fn take(&mut self, client: &Client, way: Way) -> Verdict {
+    pub(crate) fn take(&mut self, client: &impl AsRef<ClientInfo>, way: Way) -> Verdict {
         let mut course = std::mem::take(&mut self.course);
         let router = Router {
             config: &self.state.config,
             server: self.server(),
-            client: &client.info,
+            client: client.as_ref(),
             origin: self.origin,
             request: self.request(),
             outcome: &self.outcome,
@@ -256,7 +277,11 @@ impl Exchange {
     }
 
     /// What the configuration has in store for an error, if it has: a further way, or a redirect.
-    pub(crate) fn error_page(&mut self, client: &Client, error: &ProxyError) -> Option<ErrorWay> {
+    pub(crate) fn error_page(
+        &mut self,
+        client: &impl AsRef<ClientInfo>,
+        error: &ProxyError,
+    ) -> Option<ErrorWay> {
         let status = error.status();
         // Nothing can be said behind a head that is out, or to a client that is gone.
         let is_lost = self.outcome.status != 0 || matches!(status, 444 | 499);
@@ -341,20 +366,20 @@ impl Exchange {
 
     /// Who sent the request by the rules of its location, if those of the server do not say so (nginx has
     /// `real_ip_header` in locations).
-    pub(crate) fn ask_again_who_sent_it(&mut self, client: &Client) {
+    pub(crate) fn ask_again_who_sent_it(&mut self, client: &impl AsRef<ClientInfo>) {
         let rules = &self.location().access.real_ip;
         if self.origin.is_named || Arc::ptr_eq(rules, &self.server().real_ip) {
             return;
         }
         if let Some(head) = self.subject.head() {
-            self.origin = Origin::of(client.info.address, head, rules);
+            self.origin = Origin::of(client.as_ref().address, head, rules);
         }
     }
 
     /// The address that is held against `access`: the client's, in the form in which it came if it is the
     /// peer's own.
-    pub(crate) fn client_ip(&self, client: &Client) -> Option<IpAddr> {
-        if self.origin.is_named { self.origin.client } else { client.info.ip() }
+    pub(crate) fn client_ip(&self, client: &impl AsRef<ClientInfo>) -> Option<IpAddr> {
+        if self.origin.is_named { self.origin.client } else { client.as_ref().ip() }
     }
 
     /// Makes a subrequest of the exchange: a way of its own with an outcome of its own, for the same client and
@@ -409,9 +434,9 @@ impl Exchange {
     }
 
     /// What the variables can ask about.
-    pub fn values<'a>(&'a self, client: &'a Client) -> Values<'a> {
+    pub fn values<'a>(&'a self, client: &'a impl AsRef<ClientInfo>) -> Values<'a> {
         Values {
-            client: &client.info,
+            client: client.as_ref(),
             origin: self.origin,
             head: self.subject.head(),
             request: self.subject.request(),
@@ -474,12 +499,7 @@ impl Exchange {
 
     /// Tells the log why a request failed: once, here.
     pub(crate) fn tell(&self, client: &Client, error: &ProxyError) {
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            why = format!("{why}: {source}");
-            cause = source.source();
-        }
+        let why = error.in_full();
         let mut peer = Vec::new();
         let values = self.values(client);
         values.write(&Variable::RemoteAddr, &mut peer);

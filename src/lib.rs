@@ -34,3 +34,4 @@ pub mod error;
 pub mod log;
 
 pub mod demo;
+pub mod explain;

@@ -4,7 +4,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser;
-use hopgate::cli::{Cli, Command, EXIT_BUG, check, demo, import, run};
+use hopgate::cli::{Cli, Command, EXIT_BUG, check, demo, explain, import, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let code = catch_unwind(|| match &cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Explain(arguments) => explain::explain(arguments),
         Command::Import(arguments) => import::import(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::access;
-use crate::client::Client;
+use crate::client::{Client, ClientInfo};
 use crate::config::Content;
 use crate::error::ProxyError;
 use crate::exchange::{After, Done, ErrorWay, Exchange, Subject, Way};
@@ -17,6 +17,7 @@ use crate::reply::{self, Reply};
 use crate::request::{Addressed, Request};
 use crate::routing::route::Verdict;
 use crate::shared::Local;
+use crate::state::State;
 use crate::upgrade::{self, Intent, Switched};
 
 /// Answers one request. What is returned is the client if its connection goes on as HTTP.
@@ -123,7 +124,7 @@ async fn settled(
 }
 
 /// What the client wants of the upstream. What an error page has made a GET of is no handshake any more.
-fn intent(exchange: &mut Exchange) -> Result<Intent, ProxyError> {
+pub(crate) fn intent(exchange: &mut Exchange) -> Result<Intent, ProxyError> {
     if exchange.course().is_get {
         return Ok(Intent::Forward);
     }
@@ -177,6 +178,16 @@ fn exchange(
         // A reload took the listener away; its connections are served as they were, to their end.
         state = Arc::clone(&client.accepted_under);
     }
+    found(state, &client.info, head, started)
+}
+
+/// Finds the server for a head, and checks it by that server's rules.
+pub(crate) fn found(
+    state: Arc<State>,
+    client: &ClientInfo,
+    head: RequestHead,
+    started: Instant,
+) -> Result<Exchange, (Box<Exchange>, ProxyError)> {
     let failed = |state, server, (error, head): (ProxyError, RequestHead)| {
         let subject = Subject::Head(Box::new(head));
         (Box::new(Exchange::new(state, server, subject, client, started)), error)
@@ -184,11 +195,11 @@ fn exchange(
     let addressed = match Addressed::new(head) {
         Ok(addressed) => addressed,
         Err(error) => {
-            let server = state.server_for(&client.info.listener, "").unwrap_or(0);
+            let server = state.server_for(&client.listener, "").unwrap_or(0);
             return Err(failed(state, server, error));
         }
     };
-    let server = state.server_for(&client.info.listener, &addressed.host).unwrap_or(0);
+    let server = state.server_for(&client.listener, &addressed.host).unwrap_or(0);
     let mut request = match addressed.check(&state.config.servers[server]) {
         Ok(request) => request,
         Err(error) => return Err(failed(state, server, error)),

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::rc::Rc;
 
 use crate::answer::Filling;
-use crate::client::Client;
+use crate::client::{Client, ClientInfo};
 use crate::clock;
 use crate::error::{ProxyError, reason};
 use crate::exchange::{After, Exchange};
@@ -76,7 +76,11 @@ impl Reply {
     ///
     /// # Errors
     /// The status is 400 or more, or has an error page.
-    pub fn of_script(answer: Answer, exchange: &mut Exchange, client: &Client) -> Result<Self, ProxyError> {
+    pub fn of_script(
+        answer: Answer,
+        exchange: &mut Exchange,
+        client: &impl AsRef<ClientInfo>,
+    ) -> Result<Self, ProxyError> {
         match answer {
             Answer::Status(status) if status >= 400 || exchange.has_error_page(status) => {
                 Err(ProxyError::Returned(status))
@@ -248,7 +252,7 @@ pub async fn send(
 impl Exchange {
     /// The value of a `Location` that begins with the path: as a whole URL, as nginx writes it, unless
     /// `absolute_redirect` is off.
-    pub fn absolute(&self, client: &Client, to: Vec<u8>) -> Vec<u8> {
+    pub fn absolute(&self, client: &impl AsRef<ClientInfo>, to: Vec<u8>) -> Vec<u8> {
         let rules = self.location().redirects;
         if !rules.absolute || to.first() != Some(&b'/') {
             return to;
@@ -256,7 +260,7 @@ impl Exchange {
         let asked = self.request().host.as_str();
         let own = self.server().name.as_str();
         let host = if asked.is_empty() || (rules.server_name && !own.is_empty()) { own } else { asked };
-        let local = client.info.local;
+        let local = client.as_ref().local;
         let mut url = b"http://".to_vec();
         match (host.is_empty(), local) {
             (false, _) => url.extend_from_slice(host.as_bytes()),

@@ -68,7 +68,8 @@ impl Addressed {
     }
 }
 
-fn host_of(head: &RequestHead) -> Result<(String, Option<String>), ProxyError> {
+/// The host and the authority of a request: see [`Request`].
+pub(crate) fn host_of(head: &RequestHead) -> Result<(String, Option<String>), ProxyError> {
     let mut hosts = head.fields.values(Known::Host);
     let field = hosts.next();
     if hosts.next().is_some() {

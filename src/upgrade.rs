@@ -1,5 +1,6 @@
 //! Asks the upstream to switch protocols, checks its 101, hands both ends to a tunnel.
 
+use std::fmt;
 use std::rc::Rc;
 
 use crate::answer::Filling;
@@ -38,6 +39,23 @@ pub struct Upgrade {
     handshake: Option<Handshake>,
 }
 
+/// Why a request is answered as the ordinary one that it also is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoUpgrade {
+    /// It is not one of HTTP/1.1.
+    Version,
+    /// It has a body.
+    Body,
+    /// `Connection` does not have the option.
+    Connection,
+    /// No protocol in `Upgrade` is known here.
+    Unknown,
+    /// More than one is.
+    Several,
+    /// A handshake of WebSocket is a GET.
+    Method,
+}
+
 impl Intent {
     /// Finds out what a request wants (R3): an upgrade is one only on HTTP/1.1, with the `upgrade` option
     /// in any line of `Connection`, with exactly one protocol that is known here, and without a body.
@@ -45,32 +63,14 @@ impl Intent {
     /// # Errors
     /// A WebSocket handshake that is malformed, or that the location refuses.
     pub fn of(request: &Request, rules: &UpgradeRules) -> Result<Self, ProxyError> {
-        let fields = &request.head.fields;
-        let asks = request.head.version == Version::Http11
-            && request.body.is_empty()
-            && list::contains(fields.values(Known::Connection), "upgrade");
-        if !asks {
-            return Ok(Self::Forward);
-        }
-        let is_websocket = |member: &&[u8]| member.eq_ignore_ascii_case(b"websocket");
-        let is_allowed =
-            |member: &[u8]| rules.protocols.iter().any(|p| member.eq_ignore_ascii_case(p.as_bytes()));
-        // R6: whatever else is in the list, `h2c` above all, goes no further.
-        let mut known =
-            list::members(fields.values(Known::Upgrade)).filter(|m| is_websocket(m) || is_allowed(m));
-        let (Some(protocol), None) = (known.next(), known.next()) else {
-            return Ok(Self::Forward);
-        };
-        if !is_websocket(&protocol) {
+        let Ok(protocol) = asked_for(request, rules) else { return Ok(Self::Forward) };
+        if !is_websocket(protocol) {
             return Ok(Self::Upgrade(Upgrade { protocol: protocol.to_vec(), handshake: None }));
-        }
-        // RFC 6455 §4.1: the method is GET.
-        if request.head.method() != b"GET" {
-            return Ok(Self::Forward);
         }
         if !rules.websocket {
             return Err(ProxyError::WebSocketRefused);
         }
+        let fields = &request.head.fields;
         // A field that Connection names goes no further (R12), and without these there is no handshake.
         let takes_away = |option: &[u8]| Known::of(option).websocket_spelling().is_some();
         if list::members(fields.values(Known::Connection)).any(takes_away) {
@@ -81,7 +81,59 @@ impl Intent {
     }
 }
 
+/// The protocol that a request is to be switched to.
+///
+/// # Errors
+/// Why it is an ordinary request.
+pub fn asked_for<'a>(request: &'a Request, rules: &UpgradeRules) -> Result<&'a [u8], NoUpgrade> {
+    let fields = &request.head.fields;
+    if request.head.version != Version::Http11 {
+        return Err(NoUpgrade::Version);
+    }
+    if !request.body.is_empty() {
+        return Err(NoUpgrade::Body);
+    }
+    if !list::contains(fields.values(Known::Connection), "upgrade") {
+        return Err(NoUpgrade::Connection);
+    }
+    let is_allowed =
+        |member: &[u8]| rules.protocols.iter().any(|p| member.eq_ignore_ascii_case(p.as_bytes()));
+    // R6: whatever else is in the list, `h2c` above all, goes no further.
+    let mut known = list::members(fields.values(Known::Upgrade)).filter(|m| is_websocket(m) || is_allowed(m));
+    match (known.next(), known.next()) {
+        (None, _) => Err(NoUpgrade::Unknown),
+        (Some(_), Some(_)) => Err(NoUpgrade::Several),
+        // RFC 6455 §4.1: the method is GET.
+        (Some(protocol), None) if is_websocket(protocol) && request.head.method() != b"GET" => {
+            Err(NoUpgrade::Method)
+        }
+        (Some(protocol), None) => Ok(protocol),
+    }
+}
+
+fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
+impl fmt::Display for NoUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Version => "only a request in HTTP/1.1 can ask for an upgrade",
+            Self::Body => "a request with a body asks for no upgrade",
+            Self::Connection => "there is no `Connection: upgrade`",
+            Self::Unknown => "`Upgrade` names no protocol that is tunnelled here",
+            Self::Several => "`Upgrade` names several protocols that are tunnelled here",
+            Self::Method => "a WebSocket handshake is a GET",
+        })
+    }
+}
+
 impl Upgrade {
+    /// The protocol, as the client wrote it.
+    pub fn protocol(&self) -> &[u8] {
+        &self.protocol
+    }
+
     /// Whether a 101 answers this very request (R2).
     fn verify(&self, head: &ResponseHead) -> Result<(), ProxyError> {
         let announces_body = head.fields.values(Known::TransferEncoding).next().is_some()

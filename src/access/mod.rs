@@ -20,7 +20,7 @@ use std::time;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::client::{Client, Watch};
+use crate::client::{Client, ClientInfo, Watch};
 use crate::config::{AuthBasic, Zones};
 use crate::error::{ProxyError, Unauthorized};
 use crate::exchange::Exchange;
@@ -156,13 +156,13 @@ fn limit_concurrency(client: &Client, exchange: &mut Exchange) -> Result<(), Pro
 /// The values of the keys of a list of limits.
 fn keys<'a>(
     exchange: &Exchange,
-    client: &Client,
+    client: &impl AsRef<ClientInfo>,
     templates: impl Iterator<Item = &'a Template>,
 ) -> Vec<Vec<u8>> {
     templates.map(|template| filled(template, exchange, client)).collect()
 }
 
-fn filled(template: &Template, exchange: &Exchange, client: &Client) -> Vec<u8> {
+fn filled(template: &Template, exchange: &Exchange, client: &impl AsRef<ClientInfo>) -> Vec<u8> {
     let mut value = Vec::new();
     template.write(&mut value, &exchange.values(client), verbatim);
     value
@@ -189,15 +189,10 @@ pub async fn check(
         return Ok(());
     }
     let access = access.clone();
-    let mut refused = None;
+    let mut all = Guards::new(access.any_is_enough);
     for guard in [Guard::Addresses, Guard::Password, Guard::Subrequest] {
         let answer = match guard {
-            Guard::Addresses => {
-                access.addresses.decide(exchange.client_ip(client)).map(|verdict| match verdict {
-                    Verdict::Allow => Ok(()),
-                    Verdict::Deny => Err(ProxyError::Forbidden("the client's address is denied by `access`")),
-                })
-            }
+            Guard::Addresses => by_address(exchange, client),
             Guard::Password => match &access.basic {
                 Some(basic) => password(local, client, exchange, basic).await,
                 None => None,
@@ -207,17 +202,54 @@ pub async fn check(
                 None => None,
             },
         };
-        match answer {
-            None => {}
-            Some(Ok(())) if access.any_is_enough => return Ok(()),
-            Some(Ok(())) => {}
-            Some(Err(error)) if access.any_is_enough && matches!(error.status(), 401 | 403) => {
-                refused = Some(louder(refused, error));
-            }
-            Some(Err(error)) => return Err(error),
+        if let Some(settled) = all.add(answer) {
+            return settled;
         }
     }
-    refused.map_or(Ok(()), Err)
+    all.end()
+}
+
+/// What the guards of a location have said so far, put together as `satisfy` says.
+#[derive(Debug)]
+pub(crate) struct Guards {
+    any_is_enough: bool,
+    refused: Option<ProxyError>,
+}
+
+impl Guards {
+    /// With `any_is_enough` one guard that lets a request pass is enough.
+    pub(crate) fn new(any_is_enough: bool) -> Self {
+        Self { any_is_enough, refused: None }
+    }
+
+    /// Adds the answer of a guard, `None` if it has nothing to say. What is returned settles it.
+    pub(crate) fn add(&mut self, answer: Option<Result<(), ProxyError>>) -> Option<Result<(), ProxyError>> {
+        match answer? {
+            Ok(()) => self.any_is_enough.then_some(Ok(())),
+            Err(error) if self.any_is_enough && matches!(error.status(), 401 | 403) => {
+                self.refused = Some(louder(self.refused.take(), error));
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// All have been asked.
+    pub(crate) fn end(self) -> Result<(), ProxyError> {
+        self.refused.map_or(Ok(()), Err)
+    }
+}
+
+/// What `access` says of the client.
+pub(crate) fn by_address(
+    exchange: &Exchange,
+    client: &impl AsRef<ClientInfo>,
+) -> Option<Result<(), ProxyError>> {
+    let verdict = exchange.location().access.addresses.decide(exchange.client_ip(client))?;
+    Some(match verdict {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny => Err(ProxyError::Forbidden("the client's address is denied by `access`")),
+    })
 }
 
 enum Guard {
@@ -245,6 +277,31 @@ async fn password(
     exchange: &Exchange,
     basic: &AuthBasic,
 ) -> Option<Result<(), ProxyError>> {
+    Some(match challenge(exchange, client, basic)? {
+        Err(error) => Err(error),
+        Ok(Challenge { credentials, realm, file }) => match known(local, client, file, credentials).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(unauthorized(why, &realm)),
+            Err(error) => Err(error),
+        },
+    })
+}
+
+/// A password that is to be looked at.
+pub(crate) struct Challenge {
+    /// What was sent.
+    pub(crate) credentials: Credentials,
+    realm: Vec<u8>,
+    /// The file of the users.
+    pub(crate) file: Vec<u8>,
+}
+
+/// What is to be looked at; `Err` if nothing was sent. `None` if the value of the realm turns it off.
+pub(crate) fn challenge(
+    exchange: &Exchange,
+    client: &impl AsRef<ClientInfo>,
+    basic: &AuthBasic,
+) -> Option<Result<Challenge, ProxyError>> {
     let realm = filled(&basic.realm, exchange, client);
     if realm == b"off" {
         return None;
@@ -253,11 +310,7 @@ async fn password(
         None => Err(unauthorized("no user and password were sent", &realm)),
         Some(credentials) => {
             let file = filled(&basic.user_file, exchange, client);
-            match known(local, client, file, credentials).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(why)) => Err(unauthorized(why, &realm)),
-                Err(error) => Err(error),
-            }
+            Ok(Challenge { credentials, realm, file })
         }
     })
 }

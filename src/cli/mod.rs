@@ -2,11 +2,12 @@
 
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod import;
 pub mod run;
 
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::units::{self, Wrong};
 use crate::config::{Config, ConfigErrors, ListenAddress};
+use crate::explain::{GivenField, Url};
+use crate::headers::is_token_byte;
 
 /// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "/etc/hopgate/hopgate.toml";
@@ -32,12 +35,13 @@ Examples:
   hopgate demo                                        see it work, in the browser
   hopgate run --upstream http://127.0.0.1:3000        in front of an app, without a file
   hopgate check --config hopgate.toml                 every mistake of a file, with its line
+  hopgate explain --config hopgate.toml ws://a.b/ws   what would become of a request, and why
   hopgate import /etc/nginx/nginx.conf                what nginx does, in hopgate's language
   hopgate run --config hopgate.toml                   serve what the file says
 
 Exit codes:
   0   done
-  1   the configuration is at fault
+  1   the configuration or the request is at fault
   2   wrong usage
   70  a bug in hopgate
 
@@ -72,6 +76,13 @@ pub enum Command {
     /// column, the line itself, and what would be right.
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Say what would become of a request, and why
+    ///
+    /// Which server and which location, what the steps of the configuration do, which upstream, the
+    /// timeouts in force with the lines that set them, and the head that the upstream would get. Found out
+    /// on the configuration alone: nothing is sent, bound or looked up in DNS.
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(ExplainArgs),
     /// Say an nginx configuration in hopgate's language
     ///
     /// The result goes to standard output, and is a valid configuration. What could not be carried over
@@ -107,6 +118,17 @@ Examples:
 Exit codes:
   0   what was printed is a valid configuration
   2   the nginx file cannot be parsed";
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  hopgate explain http://example.com/api/users
+  hopgate explain ws://example.com/ws/chat               a WebSocket handshake, completed
+  hopgate explain http://example.com/ -X POST -H 'Content-Length: 10' -H 'Cookie: a=b' --from 192.0.2.7
+  hopgate explain https://example.com/ --json | jq -r .upstream.head
+
+Exit codes:
+  0   an upstream would be asked, or hopgate would answer with a status below 400
+  1   the answer would be an error, or the configuration is wrong";
 
 const DEMO_HELP: &str = "\
 Examples:
@@ -156,6 +178,32 @@ pub struct ImportArgs {
     pub prefix: Option<PathBuf>,
 }
 
+/// `hopgate explain`
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The configuration [default: /etc/hopgate/hopgate.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The method
+    #[arg(short = 'X', long = "request", value_name = "METHOD", value_parser = method, default_value = "GET")]
+    pub method: String,
+    /// A field of the request, any number of times
+    ///
+    /// As with curl: `Name: value`, `Name;` for an empty value, `Name:` for a field that is not sent. With
+    /// `Upgrade: websocket` and nothing else about the connection the handshake is completed.
+    #[arg(short = 'H', long, value_name = "NAME: VALUE", value_parser = GivenField::parse)]
+    pub header: Vec<GivenField>,
+    /// The address that the request comes from
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub from: IpAddr,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the request goes: http, https, ws or wss
+    #[arg(value_name = "URL", value_parser = Url::parse)]
+    pub url: Url,
+}
+
 /// `hopgate demo`
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
@@ -193,8 +241,12 @@ pub fn report(errors: &ConfigErrors) -> u8 {
 
 /// Whether standard error takes colours.
 fn colored() -> bool {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    wanted && std::io::stderr().is_terminal()
+    wants_color() && std::io::stderr().is_terminal()
+}
+
+/// Unless `NO_COLOR` is set (<https://no-color.org>).
+fn wants_color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn file_or_default(named: Option<&Path>) -> &Path {
@@ -222,6 +274,14 @@ fn upstream(url: &str) -> Result<String, Wrong> {
             let help = first.and_then(|mistake| mistake.help.clone());
             Err(Wrong { message: message.unwrap_or_default(), help })
         }
+    }
+}
+
+/// RFC 9110 §9.1: a token.
+fn method(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(is_token_byte) {
+        true => Ok(text.to_owned()),
+        false => Err("it is no method".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 pub mod error;
 pub mod file;
 mod files;
+pub mod places;
 mod read;
 mod responses;
 pub mod units;
@@ -36,6 +37,7 @@ pub use files::{
     Fallback, FileRoot, FileRules, IfModifiedSince, RefusedLinks, Replaced, Symlinks, TryEntry, TryFiles,
     Types,
 };
+pub use places::Places;
 pub use responses::{
     AddedField, Charset, CookieFlags, CookieRules, Gzip, GzipProxied, Pattern, RequestRules, ResponseRules,
     Substitution,
@@ -365,10 +367,18 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or every mistake that is in it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with_places(path).map(|(config, _)| config)
+    }
+
+    /// As [`Config::load`], with the places of what is written.
+    ///
+    /// # Errors
+    /// The file cannot be read, or every mistake that is in it.
+    pub fn load_with_places(path: &Path) -> Result<(Self, Places), ConfigErrors> {
         let name = path.display().to_string();
         let bytes = read_bounded(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
         let text = String::from_utf8(bytes).map_err(|error| ConfigErrors::not_utf8(&name, &error))?;
-        Self::parse(&name, &text)
+        Self::parse_with_places(&name, &text)
     }
 
     /// Checks the text of a file; `name` is what mistakes are reported under.
@@ -376,9 +386,18 @@ impl Config {
     /// # Errors
     /// Every mistake that is in it.
     pub fn parse(name: &str, text: &str) -> Result<Self, ConfigErrors> {
+        Self::parse_with_places(name, text).map(|(config, _)| config)
+    }
+
+    /// As [`Config::parse`], with the places of what is written.
+    ///
+    /// # Errors
+    /// Every mistake that is in it.
+    pub fn parse_with_places(name: &str, text: &str) -> Result<(Self, Places), ConfigErrors> {
         let (file, mut mistakes) = read::document(text);
         let config = check::config(&file, &mut mistakes);
-        ConfigErrors::unless_empty(name, text, mistakes).map_or(Ok(config), Err)
+        ConfigErrors::unless_empty(name, text, mistakes)
+            .map_or_else(|| Ok((config, Places::new(name, text, file))), Err)
     }
 
     /// A configuration without a file: everything that comes to one of the addresses goes to the

@@ -24,8 +24,21 @@ pub struct Asked<'a> {
     pub is_rewritten: bool,
     /// As in [`Place::is_behind_alias`].
     pub is_behind_alias: bool,
+    /// Hears of what was looked for.
+    pub tell: &'a dyn Fn(Look<'_>),
     /// Fills variables in.
     pub fill: Fill<'a>,
+}
+
+/// A look for a file or a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its path.
+    pub path: &'a [u8],
+    /// Whether a directory is wanted.
+    pub is_directory: bool,
+    /// Whether it is there.
+    pub is_there: bool,
 }
 
 /// What answers a request.
@@ -83,8 +96,9 @@ impl Asked<'_> {
     }
 
     fn file(&self, path: Vec<u8>) -> Result<Found, FileError> {
-        let (file, found) =
-            self.links(&path).open(&path).map_err(|error| FileError::unusable(&path, error))?;
+        let opened = self.links(&path).open(&path);
+        (self.tell)(Look { path: &path, is_directory: false, is_there: opened.is_ok() });
+        let (file, found) = opened.map_err(|error| FileError::unusable(&path, error))?;
         let Some(file) = file else {
             return match found.kind {
                 Kind::Directory => Ok(Found::Directory(self.with_slash())),
@@ -112,6 +126,7 @@ impl Asked<'_> {
                 true => self.links(&path).look(&path),
                 false => Err(Errno::NOENT),
             };
+            (self.tell)(Look { path: &path, is_directory: false, is_there: looked.is_ok() });
             match looked {
                 Ok(_) => return Ok(Found::Index([self.uri, &name].concat())),
                 Err(Errno::NOENT) if is_checked => {}

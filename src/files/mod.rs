@@ -10,16 +10,17 @@ pub mod ranges;
 pub mod send;
 pub mod try_files;
 
-use crate::client::Client;
+use crate::client::ClientInfo;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Way};
 use crate::reply::{Reply, ReplyBody};
+use crate::routing::course::Event;
 use crate::routing::values::verbatim;
 use crate::routing::variables::Template;
 
 pub use answer::{FileAnswer, FileBody};
 pub use error::FileError;
-pub use find::{Asked, Found, OpenFile};
+pub use find::{Asked, Found, Look, OpenFile};
 use try_files::Tried;
 
 /// What a request comes to where there are files.
@@ -36,7 +37,7 @@ pub enum Served {
 ///
 /// # Errors
 /// Nothing is there, and they end with a status that is an error.
-pub fn tried(exchange: &mut Exchange, client: &Client) -> Result<Option<Served>, ProxyError> {
+pub fn tried(exchange: &mut Exchange, client: &impl AsRef<ClientInfo>) -> Result<Option<Served>, ProxyError> {
     let Some(rules) = &exchange.location().files.try_files else { return Ok(None) };
     match ask(exchange, client, |asked| try_files::try_files(asked, rules)) {
         Ok(Tried::Found { uri, is_behind_alias }) => {
@@ -54,7 +55,7 @@ pub fn tried(exchange: &mut Exchange, client: &Client) -> Result<Option<Served>,
 ///
 /// # Errors
 /// Why nothing does.
-pub fn serve(exchange: &Exchange, client: &Client) -> Result<Served, ProxyError> {
+pub fn serve(exchange: &Exchange, client: &impl AsRef<ClientInfo>) -> Result<Served, ProxyError> {
     let rules = &exchange.location().files;
     Ok(match ask(exchange, client, find::find).map_err(ProxyError::File)? {
         // Nobody gets the answer to a subrequest; as in nginx the client's conditions are not for it.
@@ -69,7 +70,7 @@ pub fn serve(exchange: &Exchange, client: &Client) -> Result<Served, ProxyError>
     })
 }
 
-fn ask<T>(exchange: &Exchange, client: &Client, answer: impl FnOnce(&Asked<'_>) -> T) -> T {
+fn ask<T>(exchange: &Exchange, client: &impl AsRef<ClientInfo>, answer: impl FnOnce(&Asked<'_>) -> T) -> T {
     let (course, request, values) = (exchange.course(), exchange.request(), exchange.values(client));
     answer(&Asked {
         rules: &exchange.location().files,
@@ -78,6 +79,10 @@ fn ask<T>(exchange: &Exchange, client: &Client, answer: impl FnOnce(&Asked<'_>) 
         args: course.args(request),
         is_rewritten: course.is_broken,
         is_behind_alias: course.is_behind_alias,
+        tell: &|look: Look<'_>| {
+            let slash = if look.is_directory { &b"/"[..] } else { b"" };
+            course.tell(|| Event::Looked([look.path, slash].concat(), look.is_there));
+        },
         fill: &|template: &Template, out: &mut Vec<u8>| template.write(out, &values, verbatim),
     })
 }

@@ -1,6 +1,6 @@
 //! `try_files`: the first of several paths that is there, or what happens if none is.
 
-use super::find::Asked;
+use super::find::{Asked, Look};
 use super::open::Kind;
 use super::path::Place;
 use super::{FileError, path};
@@ -33,8 +33,10 @@ pub fn try_files(asked: &Asked<'_>, rules: &TryFiles) -> Result<Tried, FileError
             (asked.fill)(&entry.path, &mut name);
             let has_variables = entry.path.as_literal().is_none();
             let Ok((path, uri)) = place.tried(asked.uri, &name, has_variables) else { continue };
-            let Ok(found) = asked.links(&path).look(&path) else { continue };
-            if (found.kind == Kind::Directory) == entry.is_directory {
+            let is_wanted = |kind: Kind| (kind == Kind::Directory) == entry.is_directory;
+            let is_there = asked.links(&path).look(&path).is_ok_and(|found| is_wanted(found.kind));
+            (asked.tell)(Look { path: &path, is_directory: entry.is_directory, is_there });
+            if is_there {
                 return Ok(found_at(asked, place.root, uri, entry.is_directory));
             }
         }

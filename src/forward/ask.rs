@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Attempt, max_body};
 use super::{Answered, note, watch};
-use crate::client::Client;
+use crate::client::{Client, ClientInfo};
 use crate::config::{Balance, NextCase, NextUpstream, Timeouts, UpstreamAddress};
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -40,25 +40,14 @@ pub async fn ask(
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
 ) -> Result<Answered, ProxyError> {
-    let group = exchange.aim(client)?;
+    let Prepared { group, key, head, is_head, body } = prepare(client, exchange, protocol)?;
     let location = exchange.location();
-    let body = exchange.body_to_send()?;
-    if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), body)
-        && length > most
-    {
-        return Err(ProxyError::BodyTooLarge);
-    }
-    let values = exchange.values(client);
-    let mut head = Vec::with_capacity(1024);
-    let request = exchange.request();
-    let method = outgoing::method(location, request, &values, protocol.is_some());
-    outgoing::request(&mut head, location, request, &values, &method, protocol)?;
-    let is_head = &*method == b"HEAD";
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
-    let choice = Choice::new(&group, key(&group, &values), next.tries);
+    let choice = Choice::new(&group, key, next.tries);
     let is_upgrade = protocol.is_some();
     // nginx holds that these do more if they are sent twice, and no others.
-    let is_once_only = [&b"POST"[..], b"LOCK", b"PATCH"].contains(&values.course.method(exchange.request()));
+    let method = exchange.course().method(exchange.request());
+    let is_once_only = [&b"POST"[..], b"LOCK", b"PATCH"].contains(&method);
     let mut asking = Asking {
         local,
         group: &group,
@@ -93,6 +82,44 @@ pub async fn ask(
             }
         }
     }
+}
+
+/// What is sent, and to whom: all that is known before a server is chosen.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The group.
+    pub(crate) group: Arc<Group>,
+    /// What the group chooses its server by.
+    pub(crate) key: Vec<u8>,
+    /// The head.
+    pub(crate) head: Vec<u8>,
+    is_head: bool,
+    body: BodyLength,
+}
+
+/// Finds the group and writes the head. With `protocol` the request asks for an upgrade.
+///
+/// # Errors
+/// What is wrong with the request or with the configuration.
+pub(crate) fn prepare(
+    client: &impl AsRef<ClientInfo>,
+    exchange: &mut Exchange,
+    protocol: Option<&[u8]>,
+) -> Result<Prepared, ProxyError> {
+    let group = exchange.aim(client)?;
+    let body = exchange.body_to_send()?;
+    if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), body)
+        && length > most
+    {
+        return Err(ProxyError::BodyTooLarge);
+    }
+    let values = exchange.values(client);
+    let (location, request) = (exchange.location(), exchange.request());
+    let mut head = Vec::with_capacity(1024);
+    let method = outgoing::method(location, request, &values, protocol.is_some());
+    outgoing::request(&mut head, location, request, &values, &method, protocol)?;
+    let key = key(&group, &values);
+    Ok(Prepared { group, key, head, is_head: &*method == b"HEAD", body })
 }
 
 /// What the group chooses its server by.

@@ -6,6 +6,7 @@ mod plan;
 mod relay;
 
 pub use ask::ask;
+pub(crate) use ask::{Prepared, prepare};
 pub use relay::relay;
 
 use std::rc::Rc;

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::location::Considered;
+use super::location::{Considered, Found};
 use super::regex::Slots;
 use super::script::Answer;
 use crate::request::Request;
@@ -49,22 +49,24 @@ pub enum Event {
     Search(Vec<u8>),
     /// It looked at a location.
     Considered(Considered),
-    /// A `rewrite` did not match.
+    /// What the search came to.
+    Found(Found),
+    /// A `rewrite`, as it is written, did not match.
     RewriteMissed(String),
-    /// A `rewrite` matched: what became of path and query.
+    /// A `rewrite` matched: what became of path and query, or where the client is sent.
     Rewritten(String, Vec<u8>),
-    /// A condition, and how it turned out.
+    /// A condition, as it is written, and how it turned out.
     Condition(String, bool),
     /// A variable was given a value.
     Set(String, Vec<u8>),
     /// `break`.
     Break,
+    /// A file or a directory was looked for, and whether it is there.
+    Looked(Vec<u8>, bool),
     /// An answer.
     Answered(Answer),
     /// On to another location, by name.
     Goto(String),
-    /// On to another path, for this reason.
-    Internal(&'static str, Vec<u8>),
 }
 
 impl Course {

@@ -56,6 +56,21 @@ fn plain(rest: &str) -> Result<&str, &'static str> {
     Ok(rest)
 }
 
+/// What a server has a host by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// One of its names is the host.
+    Exact,
+    /// A name `*.example.com`, here `.example.com`.
+    LeadingWildcard(&'a str),
+    /// A name `www.example.*`, here `www.example.`.
+    TrailingWildcard(&'a str),
+    /// The first expression that matches.
+    Regex(&'a Regex),
+    /// Nobody has claimed the host, and this is the default server.
+    Default,
+}
+
 /// The servers behind one listening address.
 #[derive(Debug)]
 pub struct ServerNames {
@@ -97,27 +112,36 @@ impl ServerNames {
     /// The server for a host in lower case, without a port and without a dot at its end. nginx's
     /// order: the exact name, the longest `*.name`, the longest `name.*`, the first expression, the default.
     pub fn find(&self, host: &str) -> usize {
-        self.by_text(host).or_else(|| self.by_regex(host).map(|(_, server)| *server)).unwrap_or(self.default)
+        self.claim(host).0
+    }
+
+    /// As [`ServerNames::find`], with what the server has claimed the host by.
+    pub fn claim(&self, host: &str) -> (usize, Claim<'_>) {
+        self.by_text(host)
+            .or_else(|| self.by_regex(host).map(|(regex, server)| (*server, Claim::Regex(regex))))
+            .unwrap_or((self.default, Claim::Default))
     }
 
     /// Leaves the groups of the expression that a host was found by in `slots`, if it was found by one.
     pub fn capture(&self, host: &str, slots: &Slots) {
         if !self.regexes.is_empty()
-            && self.by_text(host).is_none()
-            && let Some((regex, _)) = self.by_regex(host)
+            && let (_, Claim::Regex(regex)) = self.claim(host)
         {
             slots.matches(regex, host.as_bytes());
         }
     }
 
-    fn by_text(&self, host: &str) -> Option<usize> {
+    fn by_text(&self, host: &str) -> Option<(usize, Claim<'_>)> {
         if let Some(&server) = self.exact.get(host) {
-            return Some(server);
+            return Some((server, Claim::Exact));
         }
         let leading = self.leading.iter().find(|(name, _)| host.len() > name.len() && host.ends_with(name));
+        if let Some((name, server)) = leading {
+            return Some((*server, Claim::LeadingWildcard(name)));
+        }
         let trailing =
-            || self.trailing.iter().find(|(name, _)| host.len() > name.len() && host.starts_with(name));
-        leading.or_else(trailing).map(|(_, server)| *server)
+            self.trailing.iter().find(|(name, _)| host.len() > name.len() && host.starts_with(name));
+        trailing.map(|(name, server)| (*server, Claim::TrailingWildcard(name)))
     }
 
     fn by_regex(&self, host: &str) -> Option<&(Regex, usize)> {

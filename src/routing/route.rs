@@ -105,6 +105,7 @@ impl<'a> Router<'a> {
         let path = if path == b"*" { b"/" } else { path };
         let tell = &mut |considered| course.tell(|| Event::Considered(considered));
         let found = self.server.paths.find(path, &course.slots, tell);
+        course.tell(|| Event::Found(found));
         let location = match found {
             Found::Location(location) | Found::AddSlash(location) => location,
             Found::Nothing => self.server.outer(),
@@ -271,7 +272,7 @@ impl<'a, 'c> Run<'a, 'c> {
     }
 
     fn rewrite(&mut self, rewrite: &Rewrite) -> Ended {
-        let shown = || rewrite.regex.as_str().to_owned();
+        let shown = || rewrite.written.clone();
         let path = self.course.path(self.router.request);
         if !self.course.slots.matches(&rewrite.regex, path) {
             self.course.slots.forget_captures();
@@ -287,6 +288,7 @@ impl<'a, 'c> Run<'a, 'c> {
                     to.push(if *has_query { b'&' } else { b'?' });
                     to.extend_from_slice(args);
                 }
+                self.course.tell(|| Event::Rewritten(shown(), to.clone()));
                 Ended::Answer(Answer::Redirect(*status, to))
             }
             Change::Path { path, args, then } => {
@@ -320,7 +322,7 @@ impl<'a, 'c> Run<'a, 'c> {
 
     fn holds(&mut self, condition: &Condition) -> bool {
         let holds = self.test(&condition.test) != condition.is_negated;
-        self.course.tell(|| Event::Condition(format!("{condition:?}"), holds));
+        self.course.tell(|| Event::Condition(condition.written.clone(), holds));
         holds
     }
 

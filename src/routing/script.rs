@@ -33,6 +33,8 @@ pub enum Assigned {
 /// A `rewrite`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rewrite {
+    /// The line as the operator wrote it.
+    pub written: String,
     /// What the path is held against.
     pub regex: Regex,
     /// What becomes of a path that matches.
@@ -88,6 +90,8 @@ pub struct Return {
 /// The condition of an `if`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Condition {
+    /// The text as the operator wrote it.
+    pub written: String,
     /// What is asked.
     pub test: Test,
     /// Whether the answer is turned round: `!=`, `!~`, `!-f`.

@@ -44,14 +44,14 @@ impl Check<'_> {
     }
 
     /// A step as a text: nginx's `rewrite`, or `break`.
-    fn line(&mut self, text: &str, span: Range<usize>) -> Option<Step> {
+    fn line(&mut self, line: &str, span: Range<usize>) -> Option<Step> {
         let wrong = |check: &mut Self, message: String, help: &str| {
             check.mistakes.push(Mistake::new(span.clone(), message).help(help));
             None
         };
         let example = "write `\"^/old/(.*)$ /new/$1 permanent\"`: an expression, what becomes of the path, \
                        then `last`, `break`, `redirect`, `permanent` or nothing";
-        let words = match words(text.trim_end_matches(';')) {
+        let words = match words(line.trim_end_matches(';')) {
             Ok(words) => words,
             Err(why) => return wrong(self, format!("`rewrite`: {why}"), example),
         };
@@ -60,7 +60,7 @@ impl Check<'_> {
             ["break"] => return Some(Step::Break),
             [regex, replacement] => (regex, replacement, None),
             [regex, replacement, flag] => (regex, replacement, Some(flag)),
-            _ => return wrong(self, format!("`rewrite`: `{text}` is no rewrite"), example),
+            _ => return wrong(self, format!("`rewrite`: `{line}` is no rewrite"), example),
         };
         if !matches!(flag, None | Some("last" | "break" | "redirect" | "permanent")) {
             return wrong(self, format!("`rewrite`: `{}` is not a flag", words[2]), example);
@@ -71,7 +71,13 @@ impl Check<'_> {
             None => (replacement, true),
         };
         let template = self.template(&Spanned::new(span.clone(), text.to_owned()))?;
-        Some(Step::Rewrite(Rewrite { regex: regex?, change: change(text, template, flag), adds_args }))
+        let written = line.trim().to_owned();
+        Some(Step::Rewrite(Rewrite {
+            written,
+            regex: regex?,
+            change: change(text, template, flag),
+            adds_args,
+        }))
     }
 
     /// A step as a table.
@@ -135,7 +141,7 @@ impl Check<'_> {
             }
             _ => return wrong(self, format!("`if`: `{text}` is no condition")),
         };
-        Some(Condition { test, is_negated })
+        Some(Condition { written: bare.to_owned(), test, is_negated })
     }
 
     fn comparison(&mut self, variable: &str, sign: &str, value: &str, span: Range<usize>) -> Option<Test> {

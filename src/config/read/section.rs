@@ -1,5 +1,7 @@
 //! Tables with keys of ours: a struct whose fields are the keys.
 
+use std::ops::Range;
+
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -10,6 +12,9 @@ use crate::config::file::{Level, Value};
 pub trait Section: Default {
     /// The names of the keys.
     fn keys() -> Vec<&'static str>;
+
+    /// Where the value of one of the keys stands, as bytes of the file; `None` if the key is not there.
+    fn place(&self, key: &str) -> Option<Range<usize>>;
 
     /// Takes the value of one of the keys; `false` if it is none of them.
     fn take(&mut self, key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> bool;
@@ -81,6 +86,13 @@ macro_rules! section {
             fn keys() -> Vec<&'static str> {
                 let own = [$($crate::config::read::word(stringify!($key))),*];
                 own.into_iter()$(.chain(<$Group>::keys()))*.collect()
+            }
+
+            fn place(&self, key: &str) -> Option<std::ops::Range<usize>> {
+                $(if key == $crate::config::read::word(stringify!($key)) {
+                    return self.$key.given().map(|value| value.span());
+                })*
+                None $(.or_else(|| self.$group.place(key)))*
             }
 
             fn take(

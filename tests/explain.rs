@@ -1,0 +1,293 @@
+//! `hopgate explain`: what it prints, and that it tells the truth: the head that it shows is the one that an
+//! upstream gets.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::{Dir, Hopgate, Upstream};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain")
+}
+
+/// Runs `hopgate explain` beside the configuration of the tests.
+fn explain(arguments: &[&str]) -> Output {
+    explain_in(&folder(), arguments)
+}
+
+fn explain_in(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+    command.args(["explain", "--config", "hopgate.toml"]).args(arguments);
+    command.current_dir(folder).env_remove("RUST_LOG").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn object(arguments: &[&str]) -> Value {
+    let output = explain(&[arguments, &["--json"]].concat());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+}
+
+/// Every file `NAME.expected` begins with the arguments, then an empty line, then what is printed, and the exit code.
+/// With `HOPGATE_BLESS=1` they are written instead of compared: read them before they are kept.
+#[test]
+fn every_question_is_answered_as_written_down() {
+    let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "expected")).collect();
+    files.sort();
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let written = fs::read_to_string(&file).unwrap();
+        let line = written.lines().next().unwrap();
+        let arguments: Vec<String> = hopgate::config::words::words(line).unwrap();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = explain(&arguments);
+        let (printed, code) = (text(&output.stdout), output.status.code().unwrap());
+        let got = format!("{line}\n\n{printed}{}\nexit {code}\n", text(&output.stderr));
+        if std::env::var_os("HOPGATE_BLESS").is_some() {
+            fs::write(&file, &got).unwrap();
+            continue;
+        }
+        assert!(written == got, "{}\n--- expected\n{written}\n--- got\n{got}", file.display());
+    }
+}
+
+#[test]
+fn the_example_in_the_manual_is_what_is_printed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/explain.md");
+    let manual = fs::read_to_string(&path).unwrap();
+    let block = |kind: &str| {
+        let start = manual.find(&format!("```{kind}\n")).unwrap() + kind.len() + 4;
+        (start, start + manual[start..].find("```").unwrap())
+    };
+    let (toml, expected) = (block("toml"), block("text"));
+    let dir = Dir::new();
+    fs::write(dir.join("hopgate.toml"), &manual[toml.0..toml.1]).unwrap();
+    let printed = text(&explain_in(dir.as_ref(), &["ws://example.com/ws/old/room"]).stdout);
+    if std::env::var_os("HOPGATE_BLESS").is_some() {
+        let blessed = [&manual[..expected.0], &printed, &manual[expected.1..]].concat();
+        fs::write(&path, blessed).unwrap();
+        return;
+    }
+    let expected = &manual[expected.0..expected.1];
+    assert!(expected == printed, "--- expected\n{expected}\n--- got\n{printed}");
+}
+
+#[test]
+fn every_key_for_programs_is_in_the_manual() {
+    let manual = include_str!("../docs/explain.md");
+    let mut found = 0;
+    let mut unseen = vec![object(&["ws://example.com/ws/chat"]), object(&["http://example.com/old/x"])];
+    unseen.push(object(&["http://example.com/admin/"]));
+    unseen.push(object(&["http://example.com/files/a"]));
+    while let Some(value) = unseen.pop() {
+        match value {
+            Value::Object(entries) => {
+                for (key, value) in entries {
+                    assert!(manual.contains(&format!("`{key}`")), "`{key}` is missing in docs/explain.md");
+                    if matches!(&*key, "step" | "outcome") {
+                        let word = value.as_str().unwrap();
+                        assert!(
+                            manual.contains(&format!("`{word}`")),
+                            "`{word}` is missing in docs/explain.md"
+                        );
+                    }
+                    found += 1;
+                    unseen.push(value);
+                }
+            }
+            Value::Array(values) => unseen.extend(values),
+            _ => {}
+        }
+    }
+    assert!(found > 100, "{found}");
+}
+
+#[test]
+fn what_is_printed_has_no_colours_where_nobody_sees_them() {
+    let output = explain(&["ws://example.com/ws/chat"]);
+    assert!(!output.stdout.contains(&0x1b));
+}
+
+#[test]
+fn mistakes_are_told_by_the_exit_code() {
+    for (arguments, code) in [
+        (&["http://example.com/"][..], 0),
+        (&["http://example.com/../"], 1),
+        (&["http://example.com/", "--config", "no_such_file.toml"], 1),
+        (&["example.com/"], 2),
+        (&["http://example.com/", "-H", "no field"], 2),
+        (&["http://example.com/", "-X", "NO METHOD"], 2),
+        (&["http://example.com/", "--from", "nowhere"], 2),
+        (&[], 2),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+        let config = ["--config", "hopgate.toml"];
+        let config = if arguments.contains(&"--config") { &[][..] } else { &config };
+        let output =
+            command.arg("explain").args(config).args(arguments).current_dir(folder()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+        assert_eq!(output.stdout.is_empty(), code == 2 || arguments.contains(&"--config"));
+    }
+}
+
+#[test]
+fn a_program_gets_one_object_with_everything_in_it() {
+    let object = object(&["ws://example.com/ws/chat"]);
+    let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "file", "request", "added", "notes", "listener", "server", "steps", "location", "upgrade",
+            "timeouts", "answer", "upstream"
+        ]
+    );
+    assert_eq!(object["file"], "hopgate.toml");
+    assert_eq!(object["server"]["name"], "example.com");
+    assert_eq!(object["location"]["path"], "/ws/");
+    assert_eq!(object["upgrade"]["passed"], true);
+    assert_eq!(object["answer"]["from"], "upstream");
+    assert_eq!(object["upstream"]["name"], "app");
+    assert_eq!(object["upstream"]["examples"], serde_json::json!(["X-Request-ID", "Sec-WebSocket-Key"]));
+    let idle = object["timeouts"].as_array().unwrap().iter().find(|t| t["key"] == "tunnel_idle_timeout");
+    assert_eq!(
+        (&idle.unwrap()["seconds"], &idle.unwrap()["set_by"]),
+        (&86400.0.into(), &"proxy_read_timeout".into())
+    );
+    let won = object["steps"][0]["candidates"].as_array().unwrap().iter().filter(|c| c["won"] == true);
+    assert_eq!(won.map(|c| c["outcome"].as_str().unwrap()).collect::<Vec<_>>(), ["longest_prefix"]);
+}
+
+#[test]
+fn every_line_that_is_named_has_what_is_said_of_it() {
+    let file = fs::read_to_string(folder().join("hopgate.toml")).unwrap();
+    let lines: Vec<&str> = file.lines().collect();
+    for url in ["ws://example.com/ws/chat", "http://example.com/old/x", "http://example.com/a.php"] {
+        let object = object(&[url]);
+        let line = |of: &Value| of.as_u64().map(|line| lines[line as usize - 1]);
+        for setting in object["timeouts"].as_array().unwrap() {
+            if let Some(line) = line(&setting["line"]) {
+                assert!(line.starts_with(setting["set_by"].as_str().unwrap()), "{setting}: {line}");
+            }
+        }
+        for candidate in object["steps"][0]["candidates"].as_array().unwrap() {
+            let path = candidate["path"].as_str().unwrap().replace('\\', "\\\\");
+            assert_eq!(line(&candidate["line"]), Some(&*format!("path = \"{path}\"")));
+        }
+        assert_eq!(line(&object["server"]["line"]), Some("[[server]]"));
+    }
+}
+
+/// What is said to be an example and is sent all the same.
+const KEY: &str = "Sec-WebSocket-Key";
+
+/// (server lines, location lines, arguments behind the URL's host, how the client says it over the wire)
+const TOLD: &[(&str, &str, &[&str])] = &[
+    ("", "", &["http://{}/"]),
+    ("", "", &["http://{}/a%20b//c/../d?x=%2F&y"]),
+    ("", "", &["http://{}/x", "-X", "POST", "-H", "Content-Length: 0", "-H", "Content-Type: a/b"]),
+    ("", "", &["http://{}/x", "-X", "HEAD", "-H", "X-Forwarded-For: 1.2.3.4", "-H", "X_Odd: 1"]),
+    (
+        "trusted_proxies = '127.0.0.1'",
+        "",
+        &["http://{}/", "-H", "X-Forwarded-For: 1.2.3.4", "-H", "X-Forwarded-Proto: https"],
+    ),
+    (
+        "",
+        "proxy_set_header = { Host = '$proxy_host', X-Id = '$request_method $uri $args', X-None = '' }",
+        &["http://{}/p?q", "-H", "X-None: 1"],
+    ),
+    ("rewrite = '^/old/(.*)$ /new/$1?v=1'", "", &["http://{}/old/x y?z"]),
+    ("", "rewrite = '^/(.*)$ /in/$1 break'", &["http://{}/x%2Cy"]),
+    ("", "forwarded_headers = 'pass'", &["http://{}/", "-H", "X-Forwarded-For: 1.2.3.4"]),
+    (
+        "",
+        "proxy_pass_trailers = true",
+        &["http://{}/", "-H", "Connection: X-Gone", "-H", "X-Gone: 1", "-H", "X-Kept: 1"],
+    ),
+    (
+        "",
+        "",
+        &[
+            "http://{}/",
+            "-H",
+            "Upgrade: h2c",
+            "-H",
+            "Connection: Upgrade, HTTP2-Settings",
+            "-H",
+            "HTTP2-Settings: x",
+        ],
+    ),
+    ("", "", &["http://{}/", "-H", "Host: other.example:81"]),
+    ("", "", &["http://{}/", "-X", "POST", "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue"]),
+    (
+        "",
+        "proxy_set_header = { X-Id = \"$request_id\" }",
+        &["http://{}/", "-X", "PUT", "-H", "Content-Length: 3"],
+    ),
+    ("", "", &["ws://{}/chat?room=1"]),
+    ("", "", &["http://{}/chat", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Protocol: a, b"]),
+    (
+        "",
+        "",
+        &["ws://{}/chat", "-H", "sec-websocket-extensions: permessage-deflate", "-H", "Origin: http://a.b"],
+    ),
+    (
+        "",
+        "upgrade = 'chat/1.0'",
+        &["http://{}/", "-H", "Connection: keep-alive, upgrade", "-H", "Upgrade: chat/1.0"],
+    ),
+    (
+        "error_page = '403 =200 /page'\n",
+        "rewrite = { if = '$uri = /secret', return = '403' }",
+        &["http://{}/secret", "-X", "PUT"],
+    ),
+];
+
+#[test]
+fn the_head_that_is_shown_is_the_head_that_an_upstream_gets() {
+    let upstream = Upstream::listen();
+    for (server, location, arguments) in TOLD {
+        let addr = support::free_addr();
+        let config = format!(
+            "workers = 1\n[[server]]\nlisten = '{addr}'\n{server}\n[[server.location]]\npath = '/'\n\
+             proxy_pass = 'http://{}'\n{location}\n",
+            upstream.addr()
+        );
+        println!("row: {config}{arguments:?}");
+        let arguments: Vec<String> =
+            arguments.iter().map(|argument| argument.replace("{}", &addr.to_string())).collect();
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        arguments.push("--json");
+        let dir = Dir::new();
+        fs::write(dir.join("hopgate.toml"), &config).unwrap();
+        let output = explain_in(dir.as_ref(), &arguments);
+        let told: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+
+        let hopgate = Hopgate::start(&config);
+        let mut client = hopgate.connect();
+        client.send(told["request"].as_str().unwrap());
+        let mut server = upstream.accept();
+        let head = server.head();
+        let told_head = told["upstream"]["head"].as_str().unwrap();
+        let examples = told["upstream"]["examples"].as_array().unwrap();
+        for ((told, got), line) in told_head.split("\r\n").zip(text(&head.raw).split("\r\n")).zip(1..) {
+            let name = |line: &str| line.split(':').next().unwrap().to_owned();
+            let is_example = examples.iter().any(|example| *example == name(told)) && name(told) != KEY;
+            let pair = if is_example { (name(told), name(got)) } else { (told.to_owned(), got.to_owned()) };
+            assert_eq!(pair.0, pair.1, "line {line} for {arguments:?}");
+        }
+        assert_eq!(told_head.split("\r\n").count(), text(&head.raw).split("\r\n").count(), "{arguments:?}");
+        server.respond_and_close("");
+        client.expect_status(200);
+    }
+}
