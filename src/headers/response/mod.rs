@@ -160,6 +160,8 @@ fn set(answer: &mut Draft<'_>, name: &'static str, value: Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::{AddedField, Charset, Pattern, Substitution};
     use crate::headers::FieldName;
@@ -323,6 +325,49 @@ mod tests {
             answer.push(&b"X-Expires"[..], sent.as_bytes());
             rules.complete(&mut answer, &Filled::default());
             assert_eq!(answer.get("Expires").is_some(), told, "{sent}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_the_rules_panic_or_write_what_breaks_a_head(
+            lines in prop::collection::vec(("[A-Za-z-]{1,12}|Location|Refresh|Set-Cookie|Content-Type|ETag|\
+                Last-Modified|Expires|Cache-Control|Vary", prop::collection::vec(any::<u8>(), 0..40)), 0..8),
+            status in 100..600_u16,
+        ) {
+            let clean = |byte: &u8| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f;
+            let mut text = format!("HTTP/1.1 {status} x\r\n").into_bytes();
+            for (name, value) in &lines {
+                text.extend_from_slice(name.as_bytes());
+                text.extend_from_slice(b": ");
+                text.extend(value.iter().copied().filter(clean));
+                text.extend_from_slice(b"\r\n");
+            }
+            text.extend_from_slice(b"\r\n");
+            let Ok(Progress::Whole(head, _)) = head::response(&text, 0, HeadLimits { size: 4096, fields: 32 }) else {
+                return Ok(());
+            };
+            let mut rules = ResponseRules {
+                redirects: vec![rule("~^(.*)$", "/$1"), rule("", "$host")],
+                added: vec![added("X-A", "$sent_http_location$sent_http_etag", true)],
+                expires: Some(Expires::Variable {
+                    is_modified: true,
+                    value: Template::parse("$sent_http_x").unwrap(),
+                }),
+                charset: Some(Charset { name: Template::parse("$sent_http_vary").unwrap(), types: MediaTypes::Any }),
+                ..ResponseRules::default()
+            };
+            rules.cookies.paths = vec![rule("", "/"), rule("~.", "$1")];
+            rules.cookies.domains = vec![rule("~.", "$1")];
+            let fill = Filled::default();
+            let mut answer = rules.of_upstream(&head, &fill);
+            rules.complete(&mut answer, &fill);
+            let mut out = b"HTTP/1.1 200 x\r\n".to_vec();
+            answer.write(&mut out, true);
+            out.extend_from_slice(b"\r\n");
+            let fields = draft::fields_of(&out);
+            prop_assert_eq!(fields.iter().count(), answer.lines().len());
+            prop_assert!(answer.lines().iter().all(|line| is_clean(&line.value)));
         }
     }
 }
