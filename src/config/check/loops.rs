@@ -4,16 +4,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use super::Check;
+use super::upstream::Place;
 use crate::config::error::Mistake;
-use crate::config::{ListenAddress, Listener, UpstreamAddress};
+use crate::config::{ListenAddress, Listener, Location, ProxyPass, Server, To, UpstreamAddress};
 
 impl Check<'_> {
-    /// Reports every upstream server that stands where the only server of the configuration listens;
-    /// `places` is where the listeners stand.
-    pub(super) fn refuse_loops(&mut self, listeners: &[Listener], places: &[Range<usize>]) {
+    /// Reports every upstream server that stands where the only server of the configuration listens and
+    /// that a location sends its requests to as they are: they come back to that very location. One with
+    /// another path may lead to another location, as people chain them in nginx. `places` is where the
+    /// listeners stand.
+    pub(super) fn refuse_loops(&mut self, server: &Server, listeners: &[Listener], places: &[Range<usize>]) {
         let from_flags = self.upstreams.lone_names_are_hosts();
-        for (upstream, span) in self.upstreams.places() {
-            let own = listeners.iter().position(|listener| reaches(upstream, &listener.address));
+        let passes = |location: &Location| match location.proxy_pass()? {
+            ProxyPass { to: To::Group(group), uri: None, .. } if location.script.is_empty() => Some(*group),
+            _ => None,
+        };
+        let reached: Vec<usize> = server.locations.iter().filter_map(passes).collect();
+        for Place { group, address, span } in self.upstreams.places() {
+            let own = listeners.iter().position(|listener| reaches(address, &listener.address));
+            let own = own.filter(|_| server.script.is_empty() && reached.contains(group));
             let Some(own) = own else { continue };
             let message = format!(
                 "hopgate itself listens on {}: every request would come back to it",

@@ -119,14 +119,12 @@ impl<'a> Check<'a> {
         if written.is_empty() && !matches!(file.server, Value::Wrong) {
             self.no_server();
         }
-        let servers = written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
+        let servers: Vec<_> =
+            written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
         let (listeners, places) = self.listeners(written);
-        // One of several servers, or of several locations, may well be the upstream of another, as people
-        // chain them in nginx.
-        let is_alone =
-            |server: &Server| server.location.given().is_none_or(|locations| locations.get_ref().0.len() < 2);
-        if written.len() == 1 && written.iter().all(|server| is_alone(server.get_ref())) {
-            self.refuse_loops(&listeners, &places);
+        // One of several servers may well be the upstream of another, as people chain them in nginx.
+        if let [server] = &*servers {
+            self.refuse_loops(server, &listeners, &places);
         }
         Config {
             workers,

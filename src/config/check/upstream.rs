@@ -20,7 +20,17 @@ pub(super) struct Upstreams {
     named: usize,
     lone_names: bool,
     /// Every address of a server, as often as it is written, and where.
-    places: Vec<(UpstreamAddress, Range<usize>)>,
+    places: Vec<Place>,
+}
+
+/// An address of a server, and where it is written.
+pub(super) struct Place {
+    /// The place of its group.
+    pub(super) group: usize,
+    /// The address.
+    pub(super) address: UpstreamAddress,
+    /// Where it is written.
+    pub(super) span: Range<usize>,
 }
 
 impl Upstreams {
@@ -41,7 +51,10 @@ impl Upstreams {
                 let mistake = Mistake::new(name.span(), message).also(groups[first].0.span(), "first here");
                 mistakes.push(mistake.label("again").help("give one of them another name"));
             }
-            all.push(upstream(name, group, names, mistakes, &mut places));
+            let (upstream, used) = upstream(name, group, names, mistakes);
+            let group = all.len();
+            places.extend(used.into_iter().map(|(address, span)| Place { group, address, span }));
+            all.push(upstream);
         }
         Self { named: all.len(), all, lone_names: false, places }
     }
@@ -70,10 +83,12 @@ impl Upstreams {
     /// The group of a single address: locations with the same address share it, and so its
     /// connections.
     pub(super) fn single(&mut self, address: UpstreamAddress, span: Range<usize>) -> usize {
-        self.places.push((address.clone(), span));
         let alone = |group: &Upstream| group.servers.len() == 1 && group.servers[0].address == address;
-        if let Some(known) = self.all[self.named..].iter().position(alone) {
-            return self.named + known;
+        let known = self.all[self.named..].iter().position(alone).map(|known| self.named + known);
+        let group = known.unwrap_or(self.all.len());
+        self.places.push(Place { group, address: address.clone(), span });
+        if known.is_some() {
+            return group;
         }
         self.all.push(Upstream {
             name: address.to_string(),
@@ -81,11 +96,11 @@ impl Upstreams {
             balance: Balance::RoundRobin,
             keepalive: KeepAlive::default(),
         });
-        self.all.len() - 1
+        group
     }
 
     /// Every address of a server, as often as it is written, and where.
-    pub(super) fn places(&self) -> &[(UpstreamAddress, Range<usize>)] {
+    pub(super) fn places(&self) -> &[Place] {
         &self.places
     }
 
@@ -100,8 +115,7 @@ fn upstream(
     group: &Spanned<file::Upstream>,
     names: &mut Names,
     mistakes: &mut Vec<Mistake>,
-    places: &mut Vec<(UpstreamAddress, Range<usize>)>,
-) -> Upstream {
+) -> (Upstream, Vec<(UpstreamAddress, Range<usize>)>) {
     let file = group.get_ref();
     let text = name.get_ref();
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -121,7 +135,7 @@ fn upstream(
     }
     let servers = servers(entries, mistakes);
     let used = servers.iter().filter(|(server, _)| !server.is_down);
-    places.extend(used.map(|(server, span)| (server.address.clone(), span.clone())));
+    let used: Vec<_> = used.map(|(server, span)| (server.address.clone(), span.clone())).collect();
     let balance = balance(file, &servers, names, mistakes);
     let servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
     if !servers.is_empty() && servers.iter().all(|server| server.is_backup) {
@@ -130,7 +144,7 @@ fn upstream(
         let mistake = Mistake::new(file.server.given().map_or(group.span(), Spanned::span), message);
         mistakes.push(mistake.help("leave `backup` out of at least one of them"));
     }
-    Upstream { name: text.clone(), servers, balance, keepalive: kept(file, mistakes) }
+    (Upstream { name: text.clone(), servers, balance, keepalive: kept(file, mistakes) }, used)
 }
 
 /// The method, and what does not go together with it.
