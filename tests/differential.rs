@@ -247,11 +247,6 @@ fn deliberate(ask: &Ask, nginx: &Answer, hopgate: &Answer) -> Option<&'static st
     if hides_slash && path.contains("/..") {
         return Some("a `..` takes away a segment with an escaped slash in it; nginx has decoded it before");
     }
-    if decoded.windows(2).any(|two| two == b"//") && has_dot_segment(&decoded) {
-        return Some(
-            "a `..` takes away an empty segment, as it does for the app; nginx has merged it before",
-        );
-    }
     if decoded.iter().any(u8::is_ascii_control) && nginx.status == hopgate.status {
         return Some("a field with a control byte is not sent on");
     }

@@ -1,6 +1,7 @@
 //! Where static files are, and what is told of them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use crate::files::path;
@@ -126,8 +127,15 @@ pub enum IfModifiedSince {
 }
 
 /// The media types of file name extensions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Types(HashMap<String, Arc<str>>);
+
+/// Nobody wants to read all of them.
+impl fmt::Debug for Types {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Types({})", self.0.len())
+    }
+}
 
 impl Types {
     /// Those that hopgate knows: nginx's `mime.types`, and the few that browsers insist on beside them.

@@ -211,8 +211,8 @@ pub fn leads_astray(path: &[u8]) -> bool {
     has_dot_segment(&decode(path))
 }
 
-/// RFC 3986 §5.2.4, and like nginx a `..` that leads out of the root is refused, not ignored. With
-/// `//` in the path a `..` takes an empty segment away, as it would for the app.
+/// RFC 3986 §5.2.4, and like nginx a `..` that leads out of the root is refused, not ignored. As there `//`
+/// counts as one slash for it: `/a//../b` is `/b`.
 fn resolve_dots(path: &[u8]) -> Result<Vec<u8>, TargetError> {
     let mut resolved: Vec<u8> = Vec::with_capacity(path.len());
     let mut segments = path[1..].split(|byte| *byte == b'/').peekable();
@@ -222,6 +222,9 @@ fn resolve_dots(path: &[u8]) -> Result<Vec<u8>, TargetError> {
             b"." if is_last => resolved.push(b'/'),
             b"." => {}
             b".." => {
+                while resolved.last() == Some(&b'/') {
+                    resolved.pop();
+                }
                 let parent = memchr::memrchr(b'/', &resolved).ok_or(TargetError::AboveRoot)?;
                 resolved.truncate(parent);
                 if is_last {
@@ -328,7 +331,8 @@ mod tests {
             ("/a%2Bb%3F", "/a+b?", "/a%2Bb%3F"),
             ("/%25%32%65", "/%2e", "/%252e"),
             ("//a///b", "/a/b", "//a///b"),
-            ("/a//../b", "/a/b", "/a/b"),
+            ("/a//../b", "/b", "/b"),
+            ("/a/b//./../c", "/a/c", "/a/c"),
             ("/.well-known/x", "/.well-known/x", "/.well-known/x"),
             ("/a/...", "/a/...", "/a/..."),
         ] {

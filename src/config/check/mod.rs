@@ -119,8 +119,7 @@ impl<'a> Check<'a> {
         if written.is_empty() && !matches!(file.server, Value::Wrong) {
             self.no_server();
         }
-        let servers: Vec<_> =
-            written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
+        let servers: Vec<_> = written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
         let (listeners, places) = self.listeners(written);
         // One of several servers may well be the upstream of another, as people chain them in nginx.
         if let [server] = &*servers {
