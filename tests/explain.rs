@@ -7,6 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use hopgate::config::Config;
+use hopgate::explain::{Explanation, GivenField, Question, Url};
+use proptest::prelude::*;
 use serde_json::Value;
 use support::{Dir, Hopgate, Upstream};
 
@@ -347,5 +350,31 @@ fn the_answer_that_is_shown_is_the_answer_that_a_client_gets() {
             let why = told["answer"]["why"].as_str().unwrap();
             assert!(hopgate.wait_for_log(why).contains(why));
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_is_asked_there_is_an_answer(
+        host in "(example\\.com|a\\.apps\\.test|[a-z.:@]{0,6})",
+        target in "(/(ws|old|v1|v2|files|admin|user/1|%2e\\.|loop|x\\.php)){0,3}[ -~é]{0,6}",
+        method in "(GET|POST|HEAD|OPTIONS|TRACE|CONNECT|X)",
+        fields in prop::collection::vec(
+            "(Upgrade: websocket|Connection: upgrade|Host: x|Content-Length: [0-9]{1,5}|Expect: x|Transfer-Encoding: chunked|[A-Z_]{1,3}: [ -~]{0,5})",
+            0..4,
+        ),
+    ) {
+        let Ok(url) = Url::parse(&format!("http://{host}{target}")) else { return Ok(()) };
+        let file = include_str!("explain/hopgate.toml");
+        let (config, places) = Config::parse_with_places("hopgate.toml", file).unwrap();
+        let fields = fields.iter().map(|field| GivenField::parse(field).unwrap()).collect();
+        let question = Question { url, method, fields, from: [192, 0, 2, 1].into() };
+        let explanation = Explanation::of(&question, config, &places);
+        prop_assert!(explanation.text(false).starts_with("request"));
+        prop_assert!(!explanation.text(false).contains(char::from(0x1b)));
+        let object: Value = serde_json::from_str(&explanation.json()).unwrap();
+        prop_assert_eq!(object["upstream"].is_null(), object["answer"]["from"] != "upstream");
     }
 }
