@@ -1,6 +1,6 @@
 //! What the rules about answers need of an exchange.
 
-use crate::client::Client;
+use crate::client::ClientInfo;
 use crate::exchange::Exchange;
 use crate::headers::response::Fill;
 use crate::headers::response::draft::Draft;
@@ -14,7 +14,7 @@ pub struct Filling<'a> {
     /// The exchange.
     pub exchange: &'a Exchange,
     /// Its client.
-    pub client: &'a Client,
+    pub client: &'a ClientInfo,
 }
 
 impl Fill for Filling<'_> {

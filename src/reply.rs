@@ -137,7 +137,12 @@ impl Reply {
     }
 
     /// The fields as they go out, by the rules of the location, and the level at which the body is compressed.
-    fn completed(&self, exchange: &Exchange, client: &Client, status: u16) -> (Draft<'_>, Option<u32>) {
+    pub(crate) fn completed(
+        &self,
+        exchange: &Exchange,
+        client: &impl AsRef<ClientInfo>,
+        status: u16,
+    ) -> (Draft<'_>, Option<u32>) {
         let mut answer = Draft::new(status);
         for (name, value) in self.fields.iter().filter(|(_, value)| is_clean(value)) {
             answer.push(name.as_bytes(), &**value);
@@ -154,7 +159,7 @@ impl Reply {
         if !rules.touch_own() {
             return (answer, None);
         }
-        rules.complete(&mut answer, &Filling { exchange, client });
+        rules.complete(&mut answer, &Filling { exchange, client: client.as_ref() });
         let (Some(rules), Some(request)) = (&rules.gzip, exchange.head()) else { return (answer, None) };
         // A file is sent as it is read, in chunks.
         let can_be = matches!(self.body, ReplyBody::Bytes(_)) || request.version == Version::Http11;

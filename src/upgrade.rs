@@ -195,7 +195,7 @@ pub async fn switch(
 fn switching(exchange: &mut Exchange, client: &Client, upgrade: &Upgrade) -> Vec<u8> {
     let (head, rules) = (exchange.response(), &exchange.location().responses);
     let draft = rules.touch(head).then(|| {
-        let fill = Filling { exchange, client };
+        let fill = Filling { exchange, client: &client.info };
         let mut draft = rules.of_upstream(head, &fill);
         rules.complete(&mut draft, &fill);
         draft

@@ -7,6 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use hopgate::config::Config;
+use hopgate::explain::{Explanation, GivenField, Question, Url};
+use proptest::prelude::*;
 use serde_json::Value;
 use support::{Dir, Hopgate, Upstream};
 
@@ -233,6 +236,8 @@ const TOLD: &[(&str, &str, &[&str])] = &[
         "proxy_set_header = { X-Id = \"$request_id\" }",
         &["http://{}/", "-X", "PUT", "-H", "Content-Length: 3"],
     ),
+    ("", "proxy_method = 'PUT'\nproxy_pass_request_headers = false", &["http://{}/", "-H", "X-One: 1"]),
+    ("set = { path = '$uri' }", "proxy_pass = 'http://UPSTREAM$path/x'", &["http://{}/a/b"]),
     ("", "", &["ws://{}/chat?room=1"]),
     ("", "", &["http://{}/chat", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Protocol: a, b"]),
     (
@@ -252,28 +257,31 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Explains a request to a hopgate of its own, and starts that. `upstream` answers what is not told otherwise.
+fn told(server: &str, location: &str, arguments: &[&str], upstream: &str) -> (Value, Hopgate) {
+    let addr = support::free_addr();
+    let config = format!(
+        "workers = 1\n[[server]]\nlisten = '{addr}'\n{server}\n[[server.location]]\npath = '/'\n{location}\n"
+    )
+    .replace("UPSTREAM", upstream);
+    println!("row: {config}{arguments:?}");
+    let arguments: Vec<String> =
+        arguments.iter().map(|argument| argument.replace("{}", &addr.to_string())).collect();
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    arguments.push("--json");
+    let dir = Dir::new();
+    fs::write(dir.join("hopgate.toml"), &config).unwrap();
+    let output = explain_in(dir.as_ref(), &arguments);
+    let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    (told, Hopgate::start(&config))
+}
+
 #[test]
 fn the_head_that_is_shown_is_the_head_that_an_upstream_gets() {
     let upstream = Upstream::listen();
     for (server, location, arguments) in TOLD {
-        let addr = support::free_addr();
-        let config = format!(
-            "workers = 1\n[[server]]\nlisten = '{addr}'\n{server}\n[[server.location]]\npath = '/'\n\
-             proxy_pass = 'http://{}'\n{location}\n",
-            upstream.addr()
-        );
-        println!("row: {config}{arguments:?}");
-        let arguments: Vec<String> =
-            arguments.iter().map(|argument| argument.replace("{}", &addr.to_string())).collect();
-        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        arguments.push("--json");
-        let dir = Dir::new();
-        fs::write(dir.join("hopgate.toml"), &config).unwrap();
-        let output = explain_in(dir.as_ref(), &arguments);
-        let told: Value =
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
-
-        let hopgate = Hopgate::start(&config);
+        let pass = if location.contains("proxy_pass =") { "" } else { "proxy_pass = 'http://UPSTREAM'\n" };
+        let (told, hopgate) = told(server, &format!("{pass}{location}"), arguments, upstream.addr());
         let mut client = hopgate.connect();
         client.send(told["request"].as_str().unwrap());
         let mut server = upstream.accept();
@@ -289,5 +297,84 @@ fn the_head_that_is_shown_is_the_head_that_an_upstream_gets() {
         assert_eq!(told_head.split("\r\n").count(), text(&head.raw).split("\r\n").count(), "{arguments:?}");
         server.respond_and_close("");
         client.expect_status(200);
+    }
+}
+
+/// As [`TOLD`], for answers of hopgate's own.
+const ANSWERED: &[(&str, &str, &[&str])] = &[
+    ("", "return = '200 hello'", &["http://{}/"]),
+    ("", "return = '301 /there?a=$arg_a'", &["http://{}/x?a=b"]),
+    ("add_header = { X-One = '$uri' }", "return = '200 hello'", &["http://{}/x"]),
+    ("add_header = { X-One = { value = '1', always = true } }", "return = '404'", &["http://{}/x"]),
+    (
+        "error_page = '403 /page'",
+        "rewrite = { if = '$uri = /page', return = '200 page' }\nreturn = '403'",
+        &["http://{}/x"],
+    ),
+    ("error_page = '404 =302 https://a.b/'", "return = '404'", &["http://{}/x"]),
+    ("", "access = 'deny all'\nproxy_pass = 'http://UPSTREAM'", &["http://{}/"]),
+    ("", "websocket = false\nproxy_pass = 'http://UPSTREAM'", &["ws://{}/"]),
+    ("", "proxy_pass = 'http://UPSTREAM'", &["ws://{}/", "-H", "Sec-WebSocket-Version: 7"]),
+    ("", "proxy_pass = 'http://UPSTREAM'", &["ws://{}/", "-H", "Sec-WebSocket-Key: short"]),
+    ("", "proxy_pass = 'http://UPSTREAM'", &["http://{}/%2e%2e/x"]),
+    ("", "proxy_pass = 'http://UPSTREAM'", &["http://{}/", "-X", "TRACE"]),
+    ("", "proxy_pass = 'http://UPSTREAM'", &["http://{}/", "-H", "Expect: a-miracle"]),
+    ("", "proxy_pass = 'http://UPSTREAM'", &["http://{}/", "-H", "Host: a b"]),
+    ("max_headers = 2", "return = '200 hello'", &["http://{}/", "-H", "X-A: 1", "-H", "X-B: 2"]),
+    (
+        "",
+        "auth_basic = 'staff'\nauth_basic_user_file = '/no/such/file'\nproxy_pass = 'http://UPSTREAM'",
+        &["http://{}/"],
+    ),
+    ("", "root = '/no/such/place'", &["http://{}/x"]),
+    ("", "root = '/no/such/place'\ntry_files = ['$uri', '=418']", &["http://{}/x"]),
+    ("", "rewrite = '^ /'", &["http://{}/x"]),
+];
+
+#[test]
+fn the_answer_that_is_shown_is_the_answer_that_a_client_gets() {
+    let upstream = Upstream::listen();
+    for (server, location, arguments) in ANSWERED {
+        let (told, hopgate) = told(server, location, arguments, upstream.addr());
+        let mut client = hopgate.connect();
+        client.send(told["request"].as_str().unwrap());
+        let response = client.response();
+        assert_eq!(told["answer"]["status"], response.status, "{told}");
+        let own = ["Server", "Date", "Content-Length", "Connection"];
+        let fields = response.head.fields.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+        let fields: Vec<Value> = fields.map(|(name, value)| serde_json::json!([name, value])).collect();
+        assert_eq!(told["answer"]["fields"], Value::from(fields), "{told}");
+        if told["answer"]["from"] == "hopgate" {
+            assert_eq!(told["answer"]["body"], response.text());
+        } else {
+            let why = told["answer"]["why"].as_str().unwrap();
+            assert!(hopgate.wait_for_log(why).contains(why));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_is_asked_there_is_an_answer(
+        host in "(example\\.com|a\\.apps\\.test|[a-z.:@]{0,6})",
+        target in "(/(ws|old|v1|v2|files|admin|user/1|%2e\\.|loop|x\\.php)){0,3}[ -~é]{0,6}",
+        method in "(GET|POST|HEAD|OPTIONS|TRACE|CONNECT|X)",
+        fields in prop::collection::vec(
+            "(Upgrade: websocket|Connection: upgrade|Host: x|Content-Length: [0-9]{1,5}|Expect: x|Transfer-Encoding: chunked|[A-Z_]{1,3}: [ -~]{0,5})",
+            0..4,
+        ),
+    ) {
+        let Ok(url) = Url::parse(&format!("http://{host}{target}")) else { return Ok(()) };
+        let file = include_str!("explain/hopgate.toml");
+        let (config, places) = Config::parse_with_places("hopgate.toml", file).unwrap();
+        let fields = fields.iter().map(|field| GivenField::parse(field).unwrap()).collect();
+        let question = Question { url, method, fields, from: [192, 0, 2, 1].into() };
+        let explanation = Explanation::of(&question, config, &places);
+        prop_assert!(explanation.text(false).starts_with("request"));
+        prop_assert!(!explanation.text(false).contains(char::from(0x1b)));
+        let object: Value = serde_json::from_str(&explanation.json()).unwrap();
+        prop_assert_eq!(object["upstream"].is_null(), object["answer"]["from"] != "upstream");
     }
 }

@@ -123,7 +123,7 @@ const EXPLAIN_HELP: &str = "\
 Examples:
   hopgate explain http://example.com/api/users
   hopgate explain ws://example.com/ws/chat               a WebSocket handshake, completed
-  hopgate explain http://example.com/ -X POST -H 'Content-Length: 10' -H 'Cookie: a=b' --from 192.0.2.7
+  hopgate explain http://example.com/ -X POST -H 'Content-Length: 10' --from 192.0.2.7
   hopgate explain https://example.com/ --json | jq -r .upstream.head
 
 Exit codes:

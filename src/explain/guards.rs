@@ -13,6 +13,9 @@ impl Walk<'_> {
         exchange.ask_again_who_sent_it(self.client);
         self.limits(exchange);
         let rules = exchange.location().access.clone();
+        if rules.any_is_enough && !rules.is_open() {
+            self.tell_guard(exchange, "satisfy", "one of these is enough", None);
+        }
         let mut all = Guards::new(rules.any_is_enough);
         let client = exchange.client_ip(self.client).map_or_else(|| "unix:".to_owned(), |ip| ip.to_string());
         let by_address = access::by_address(exchange, self.client);

@@ -101,7 +101,10 @@ impl<'a> Walk<'a> {
                 let end = self.follow(&mut exchange);
                 self.walked(&exchange, end)
             }
-            Err((exchange, error)) => self.walked(&exchange, failure_end(&error)),
+            Err((mut exchange, error)) => {
+                let end = self.failure(&mut exchange, &error);
+                self.walked(&exchange, end)
+            }
         }
     }
 
@@ -123,7 +126,7 @@ impl<'a> Walk<'a> {
             let line = self.line_of(exchange, "error_page");
             let page = exchange.error_page(self.client, &error);
             let failure = Failure::of(&error);
-            let Some(page) = page else { return failure_end(&error) };
+            let Some(page) = page else { return self.failure(exchange, &error) };
             let to = match &page {
                 ErrorWay::On(Way::Named(name)) => name.clone(),
                 ErrorWay::On(Way::Path(path) | Way::Index(path)) => shown(path),
@@ -133,7 +136,7 @@ impl<'a> Walk<'a> {
             self.steps.push(Step::ErrorPage { error: failure, to, line });
             match page {
                 ErrorWay::On(next) => way = next,
-                ErrorWay::Redirect(status, to) => return reply_end(exchange, Reply::redirect(status, to)),
+                ErrorWay::Redirect(status, to) => return self.reply(exchange, Reply::redirect(status, to)),
             }
         }
     }
@@ -144,7 +147,7 @@ impl<'a> Walk<'a> {
             Verdict::Content => {}
             Verdict::Answer(answer) => {
                 let reply = Reply::of_script(answer, exchange, self.client)?;
-                return Ok(Served::End(reply_end(exchange, reply)));
+                return Ok(Served::End(self.reply(exchange, reply)));
             }
             Verdict::Internal => return Err(ProxyError::Internal),
             Verdict::Cycle => return Err(ProxyError::Cycle),
@@ -171,7 +174,7 @@ impl<'a> Walk<'a> {
         };
         Ok(match filed {
             Filed::Elsewhere(way) => Served::Elsewhere(way),
-            Filed::Reply(reply) => Served::End(reply_end(exchange, reply)),
+            Filed::Reply(reply) => Served::End(self.reply(exchange, reply)),
         })
     }
 
@@ -216,6 +219,36 @@ impl<'a> Walk<'a> {
             error_pages: error_pages.collect(),
             error_page_line: self.line_of(exchange, "error_page"),
         })))
+    }
+
+    /// An answer of hopgate's own, as `reply::send` would send it.
+    fn reply(&self, exchange: &Exchange, reply: Reply) -> End {
+        let status = match reply.body {
+            // What it is a page for was thought of when the file was looked at.
+            ReplyBody::File { .. } => reply.status,
+            ReplyBody::Bytes(_) => exchange.status_of(reply.status),
+        };
+        let fields = self.fields(exchange, &reply, status);
+        let (body, length) = match reply.body {
+            ReplyBody::File { length, .. } => (None, length),
+            ReplyBody::Bytes(bytes) => {
+                (Some(String::from_utf8_lossy(&bytes).into_owned()), bytes.len() as u64)
+            }
+        };
+        End::Reply { status, fields, body, length }
+    }
+
+    /// An error without a page, as `proxy::fail` would answer it.
+    fn failure(&self, exchange: &mut Exchange, error: &ProxyError) -> End {
+        exchange.forget_page_status();
+        let failure = Failure::of(error);
+        let fields = self.fields(exchange, &Reply::of_error(error), failure.status);
+        End::Failure { failure, fields }
+    }
+
+    fn fields(&self, exchange: &Exchange, reply: &Reply, status: u16) -> Vec<(String, String)> {
+        let (answer, _) = reply.completed(exchange, self.client, status);
+        answer.lines().iter().map(|line| (shown(&line.name), shown(&line.value))).collect()
     }
 
     /// The line of an inherited key.
@@ -345,28 +378,6 @@ fn wish(exchange: &Exchange, intent: &Result<Intent, ProxyError>) -> Option<supe
         Err(error) => (false, error.in_full()),
     };
     Some(super::Upgrade { protocol: asked.join(", "), is_passed, why })
-}
-
-fn reply_end(exchange: &Exchange, reply: Reply) -> End {
-    let status = match reply.body {
-        // As in `reply::send`: what it is a page for was thought of when the file was looked at.
-        ReplyBody::File { .. } => reply.status,
-        ReplyBody::Bytes(_) => exchange.status_of(reply.status),
-    };
-    let fields = fields(&reply);
-    let (body, length) = match reply.body {
-        ReplyBody::File { length, .. } => (None, length),
-        ReplyBody::Bytes(bytes) => (Some(String::from_utf8_lossy(&bytes).into_owned()), bytes.len() as u64),
-    };
-    End::Reply { status, fields, body, length }
-}
-
-fn failure_end(error: &ProxyError) -> End {
-    End::Failure { failure: Failure::of(error), fields: fields(&Reply::of_error(error)) }
-}
-
-fn fields(reply: &Reply) -> Vec<(String, String)> {
-    reply.fields.iter().map(|(name, value)| ((*name).to_owned(), shown(value))).collect()
 }
 
 fn target(path: &[u8], args: &[u8]) -> String {

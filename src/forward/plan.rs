@@ -75,7 +75,7 @@ impl Plan {
 /// The fields of an answer by the rules of the location.
 fn draft<'a>(head: &'a ResponseHead, client: &Client, exchange: &Exchange) -> Draft<'a> {
     let rules = &exchange.location().responses;
-    let fill = Filling { exchange, client };
+    let fill = Filling { exchange, client: &client.info };
     let mut draft = rules.of_upstream(head, &fill);
     draft.status = exchange.status_of(head.status);
     exchange.add_kept_fields(&mut draft, false);

@@ -96,7 +96,10 @@ fn sent_on(
     answered: Answered,
     way: Way,
 ) -> Done {
-    let fields = exchange.location().responses.of_upstream(&answered.head, &Filling { exchange, client });
+    let fields = exchange
+        .location()
+        .responses
+        .of_upstream(&answered.head, &Filling { exchange, client: &client.info });
     exchange.keep_fields(&fields);
     exchange.is_sent_on(&way);
     answered.discard(local, exchange);
