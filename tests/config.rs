@@ -54,8 +54,9 @@ fn nested(top: &str, server: &str, location: &str) -> Config {
 #[test]
 fn every_file_in_config_loads() {
     for path in files("config") {
-        if let Err(errors) = Config::load(&path) {
-            panic!("{errors}");
+        match Config::load(&path) {
+            Ok(config) => assert_eq!(config.warnings.render(false), "", "{}", path.display()),
+            Err(errors) => panic!("{errors}"),
         }
     }
 }
@@ -67,13 +68,51 @@ fn every_invalid_file_is_refused_in_the_words_next_to_it() {
         let name = path.file_name().unwrap().to_str().unwrap();
         let file = fs::read_to_string(&path).unwrap();
         let got = Config::parse(name, &file).expect_err(name).render(false);
-        let expected = path.with_extension("expected");
-        if std::env::var_os("HOPGATE_BLESS").is_some() {
-            fs::write(&expected, &got).unwrap();
-        }
-        let expected = fs::read_to_string(&expected).unwrap_or_default();
-        assert!(expected == got, "{name}\n--- expected\n{expected}\n--- got\n{got}");
+        expect_words(&path, &got);
     }
+}
+
+/// Likewise. What the files call fine is not warned of.
+#[test]
+fn every_surprising_file_is_warned_of_in_the_words_next_to_it() {
+    for path in files("tests/config/warnings") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let file = fs::read_to_string(&path).unwrap();
+        let config = Config::parse(name, &file).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(
+            config.warnings.render(false).matches("warning: ").count(),
+            config.warnings.len(),
+            "{name}"
+        );
+        expect_words(&path, &config.warnings.render(false));
+    }
+}
+
+#[track_caller]
+fn expect_words(file: &Path, got: &str) {
+    let expected = file.with_extension("expected");
+    if std::env::var_os("HOPGATE_BLESS").is_some() {
+        fs::write(&expected, got).unwrap();
+    }
+    let expected = fs::read_to_string(&expected).unwrap_or_default();
+    assert!(expected == got, "{}\n--- expected\n{expected}\n--- got\n{got}", file.display());
+}
+
+#[test]
+fn warnings_are_shown_and_are_mistakes_only_for_those_who_want_none() {
+    let file = root("tests/config/warnings/timeouts.toml").display().to_string();
+    let shown = hopgate(&["check", "--config", &file]);
+    assert_eq!(shown.status.code(), Some(0));
+    assert!(text(&shown.stderr).starts_with(&format!("warning: {file}:1:22: `proxy_read_timeout`")));
+    let summary = text(&shown.stdout);
+    assert!(summary.ends_with(": 1 server, 3 locations, 1 upstream: fine, 5 warnings\n"), "{summary}");
+    let strict = hopgate(&["check", "--strict", "--config", &file]);
+    assert_eq!((strict.status.code(), text(&strict.stdout).as_str()), (Some(1), ""));
+    let shown = text(&strict.stderr);
+    assert!(
+        shown.starts_with(&format!("error: {file}:1:22: ")) && shown.ends_with("\n5 mistakes\n"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -73,7 +73,8 @@ pub enum Command {
     /// Say every mistake of a configuration, or that there is none
     ///
     /// Nothing is bound, opened or sent. Mistakes go to standard error, each with its file, line and
-    /// column, the line itself, and what would be right.
+    /// column, the line itself, and what would be right. So do warnings: about what is not wrong, but will
+    /// surprise.
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
     /// Say what would become of a request, and why
@@ -108,7 +109,8 @@ Examples:
 const CHECK_HELP: &str = "\
 Examples:
   hopgate check
-  hopgate check --config hopgate.toml && systemctl reload hopgate";
+  hopgate check --config hopgate.toml && systemctl reload hopgate
+  hopgate check --strict                 warnings are mistakes";
 
 const IMPORT_HELP: &str = "\
 Examples:
@@ -162,6 +164,11 @@ pub struct CheckArgs {
     /// The configuration [default: /etc/hopgate/hopgate.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Whether warnings are mistakes
+    ///
+    /// A warning is about something that can be, but will surprise.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// `hopgate import`

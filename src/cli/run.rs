@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{EXIT_CONFIG, EXIT_DONE, RunArgs, report};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Warnings};
 use crate::log::ErrorLogWriter;
 use crate::server::{Control, Server};
 
@@ -36,12 +36,13 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
 }
 
 fn bind_and_run(
-    config: Config,
+    mut config: Config,
     load: impl Load,
     log: &ErrorLogWriter,
     ready: impl FnOnce(&Server),
 ) -> std::io::Result<()> {
     raise_file_limit();
+    warn_of(std::mem::take(&mut config.warnings));
     let server = Server::bind(config)?;
     obey_signals(server.control(), load, log.clone())?;
     for address in server.addresses() {
@@ -120,10 +121,20 @@ fn obey_signals(
     Ok(())
 }
 
+/// Says in the log what in a configuration will surprise, a line each.
+fn warn_of(warnings: Warnings) {
+    for warning in warnings.summaries() {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Checks the configuration first; if it is wrong the old one stays.
 fn reload(load: &impl Load) -> Option<Control> {
     match load() {
-        Ok(config) => Some(Control::Reload(Box::new(config))),
+        Ok(mut config) => {
+            warn_of(std::mem::take(&mut config.warnings));
+            Some(Control::Reload(Box::new(config)))
+        }
         Err(mistakes) => {
             tracing::error!("reload refused, the old configuration stays: {}", mistakes.summary());
             None

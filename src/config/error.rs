@@ -39,6 +39,8 @@ pub enum MistakeKind {
     /// Something is missing or stands in the wrong table: told only if the syntax of the whole file
     /// is right, because it may be no more than a consequence of what is not.
     Doubtful,
+    /// Not wrong, but most likely not what is meant: a warning.
+    Surprising,
 }
 
 impl Mistake {
@@ -72,6 +74,11 @@ impl Mistake {
         self
     }
 
+    /// Something that can be, but will surprise.
+    pub fn warning(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self::new(span, message).kind(MistakeKind::Surprising)
+    }
+
     /// Says how sure it is.
     pub fn kind(mut self, kind: MistakeKind) -> Self {
         self.kind = kind;
@@ -98,7 +105,7 @@ enum Source {
 }
 
 impl ConfigErrors {
-    /// `None` if there are no mistakes; else they are put in the order of the file, and those that
+    /// `None` if there are no mistakes, whatever warnings there are; else they are put in the order of the file, and those that
     /// are no more than a consequence of another one are left out.
     pub fn unless_empty(name: &str, text: &str, mistakes: Vec<Mistake>) -> Option<Self> {
         let source = Source::File { name: name.to_owned(), text: text.to_owned() };
@@ -110,10 +117,16 @@ impl ConfigErrors {
             MistakeKind::Syntax => true,
             MistakeKind::Plain => !broken.contains(&start(mistake)),
             MistakeKind::Doubtful => broken.is_empty(),
+            MistakeKind::Surprising => false,
         });
-        errors.mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.span.end));
-        errors.mistakes.dedup();
-        (!errors.mistakes.is_empty()).then_some(errors)
+        errors.sorted()
+    }
+
+    /// Each once, in the order of the file; `None` if there are none.
+    fn sorted(mut self) -> Option<Self> {
+        self.mistakes.sort_by_key(|mistake| (mistake.span.start, mistake.span.end));
+        self.mistakes.dedup();
+        (!self.mistakes.is_empty()).then_some(self)
     }
 
     /// With spans that the text has.
@@ -153,7 +166,8 @@ impl ConfigErrors {
     }
 
     /// The mistakes of a configuration that was made from the command line; `None` if there are none.
-    pub(super) fn of_flags(mistakes: Vec<Mistake>) -> Option<Self> {
+    pub(super) fn of_flags(mut mistakes: Vec<Mistake>) -> Option<Self> {
+        mistakes.retain(|mistake| mistake.kind != MistakeKind::Surprising);
         (!mistakes.is_empty()).then_some(Self { source: Source::Flags, mistakes })
     }
 
@@ -169,12 +183,7 @@ impl ConfigErrors {
 
     /// Every mistake with its line marked, then how many they are; for a terminal with `color`.
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let mut text = String::new();
-        for mistake in self.mistakes.iter().take(SHOWN) {
-            text.push_str(&self.render_one(mistake, &renderer));
-            text.push_str("\n\n");
-        }
+        let mut text = self.render_all(Level::ERROR, color);
         match self.mistakes.len() {
             _ if !matches!(self.source, Source::File { .. }) => text.truncate(text.trim_end().len()),
             1 => text.push_str("1 mistake"),
@@ -182,6 +191,17 @@ impl ConfigErrors {
             count => text.push_str(&format!("… and {} more: {count} mistakes", count - SHOWN)),
         }
         text.push('\n');
+        text
+    }
+
+    /// As many as are shown, with an empty line behind each.
+    fn render_all(&self, level: Level<'static>, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut text = String::new();
+        for mistake in self.mistakes.iter().take(SHOWN) {
+            text.push_str(&self.render_one(mistake, level.clone(), &renderer));
+            text.push_str("\n\n");
+        }
         text
     }
 
@@ -205,11 +225,11 @@ impl ConfigErrors {
         }
     }
 
-    fn render_one(&self, mistake: &Mistake, renderer: &Renderer) -> String {
+    fn render_one(&self, mistake: &Mistake, level: Level<'static>, renderer: &Renderer) -> String {
         if !matches!(self.source, Source::File { .. }) {
             return self.render_bare(mistake, renderer);
         }
-        let mut group = Level::ERROR.primary_title(self.title(mistake)).elements(self.snippet(mistake));
+        let mut group = level.primary_title(self.title(mistake)).elements(self.snippet(mistake));
         if let Some(help) = &mistake.help {
             group = group.element(Level::HELP.message(help));
         }
@@ -242,6 +262,53 @@ impl ConfigErrors {
         let primary = AnnotationKind::Primary.span(shift(&mistake.span)).label(label(&mistake.label));
         let line = line_and_column(text, start).0;
         Some(Snippet::source(&text[start..end]).line_start(line).annotation(primary).annotations(also))
+    }
+}
+
+/// What will surprise in a configuration that can be used all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings(Option<Box<ConfigErrors>>);
+
+impl Warnings {
+    /// The warnings among these, in the order of the file.
+    pub(super) fn of(name: &str, text: &str, mistakes: &[Mistake]) -> Self {
+        let surprising = |mistake: &&Mistake| mistake.kind == MistakeKind::Surprising;
+        let mistakes: Vec<_> = mistakes.iter().filter(surprising).cloned().collect();
+        if mistakes.is_empty() {
+            return Self::default();
+        }
+        let source = Source::File { name: name.to_owned(), text: text.to_owned() };
+        Self(ConfigErrors { source, mistakes }.placed().sorted().map(Box::new))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |all| all.mistakes.len())
+    }
+
+    /// Every warning with its line marked, and an empty line behind it; for a terminal with `color`.
+    pub fn render(&self, color: bool) -> String {
+        let Some(all) = &self.0 else { return String::new() };
+        let mut text = all.render_all(Level::WARNING, color);
+        if all.mistakes.len() > SHOWN {
+            text.push_str(&format!("… and {} more warnings\n", all.mistakes.len() - SHOWN));
+        }
+        text
+    }
+
+    /// Each as `path:line:col: message`: for a log.
+    pub fn summaries(&self) -> impl Iterator<Item = String> {
+        self.0.iter().flat_map(|all| all.mistakes.iter().map(|mistake| all.title(mistake)))
+    }
+
+    /// The same as mistakes, for those who want none of it; `None` if there are none.
+    pub fn into_errors(self) -> Option<ConfigErrors> {
+        self.0.map(|all| *all)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::routing::variables::Template;
 pub use access::{
     AccessRules, AuthBasic, ConnZone, LimitConn, LimitReq, Limits, RealIp, RealIpHeader, ReqZone, Zones,
 };
-pub use error::ConfigErrors;
+pub use error::{ConfigErrors, Warnings};
 pub use files::{
     Fallback, FileRoot, FileRules, IfModifiedSince, RefusedLinks, Replaced, Symlinks, TryEntry, TryFiles,
     Types,
@@ -74,6 +74,8 @@ pub struct Config {
     /// The operator's own variables: [`Variable::User`](crate::routing::variables::Variable::User) is a
     /// place in this list.
     pub variables: Vec<OwnVariable>,
+    /// What in its file will surprise.
+    pub warnings: Warnings,
 }
 
 /// A variable that `map`, `set` or a named group of a regular expression makes.
@@ -395,7 +397,8 @@ impl Config {
     /// Every mistake that is in it.
     pub fn parse_with_places(name: &str, text: &str) -> Result<(Self, Places), ConfigErrors> {
         let (file, mut mistakes) = read::document(text);
-        let config = check::config(&file, &mut mistakes);
+        let mut config = check::config(&file, text, &mut mistakes);
+        config.warnings = Warnings::of(name, text, &mistakes);
         ConfigErrors::unless_empty(name, text, mistakes)
             .map_or_else(|| Ok((config, Places::new(name, text, file))), Err)
     }

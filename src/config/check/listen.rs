@@ -171,7 +171,9 @@ fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &L
     let unnamed = *name == ServerName::Exact(String::new());
     let message = match name {
         _ if unnamed => {
-            format!("a second server without a `server_name` on {address}: no request would reach it")
+            format!(
+                "a second server without a `server_name` on {address}: nothing tells which of the two is meant"
+            )
         }
         ServerName::Regex(regex) => {
             format!("the server name `~{}` is taken on {address}", regex.as_str())
@@ -180,8 +182,11 @@ fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &L
         ServerName::LeadingWildcard(name) => format!("the server name `*{name}` is taken on {address}"),
         ServerName::TrailingWildcard(name) => format!("the server name `{name}*` is taken on {address}"),
     };
-    let help = if unnamed { "give it a `server_name`, or another address" } else { "delete one of them" };
-    Mistake::new(span, message).label("again").also(first, "first here").help(help)
+    let help = match unnamed {
+        true => "give it a `server_name`, or another address",
+        false => "delete one of them: as in nginx the first one has the name",
+    };
+    Mistake::warning(span, message).label("again").also(first, "first here").help(help)
 }
 
 /// The parameters of nginx's `listen`: the only one that says something here is `default_server`.

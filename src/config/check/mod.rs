@@ -20,6 +20,7 @@ mod server;
 mod settings;
 mod upstream;
 mod upstream_server;
+mod warnings;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -30,14 +31,15 @@ use serde_spanned::Spanned;
 
 use super::error::{Mistake, MistakeKind};
 use super::file::{AutoOr, Listen, Location, OneOrMany, Server, Tables, TextOr, Top, Value};
-use super::{AccessLog, Config, ListenAddress, Zones, units};
+use super::{AccessLog, Config, ListenAddress, Warnings, Zones, units};
 use logs::Formats;
 use names::Names;
 use upstream::Upstreams;
 
-/// Checks a file that has been read. If `mistakes` gets longer, what is returned is not whole.
-pub fn config(file: &Top, mistakes: &mut Vec<Mistake>) -> Config {
-    Check::new(file, mistakes).config(file)
+/// Checks a file that has been read, and its text. If `mistakes` gets longer by more than warnings, what is
+/// returned is not whole.
+pub fn config(file: &Top, text: &str, mistakes: &mut Vec<Mistake>) -> Config {
+    Check::new(file, mistakes).config(file, text)
 }
 
 /// The configuration for a single upstream without a file; messages name the flags.
@@ -45,7 +47,7 @@ pub fn quick(listen: &[ListenAddress], url: &str, mistakes: &mut Vec<Mistake>) -
     let file = quick_file(listen, url);
     let mut check = Check::new(&file, mistakes);
     check.upstreams.accept_lone_names();
-    let config = check.config(&file);
+    let config = check.config(&file, "");
     for mistake in mistakes {
         let flag = if mistake.span.start == LISTEN { "--listen" } else { "--upstream" };
         mistake.help = mistake.help.take().map(|help| units::unquoted(&help));
@@ -106,7 +108,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn config(mut self, file: &Top) -> Config {
+    fn config(mut self, file: &Top, text: &str) -> Config {
         self.maps(&file.map);
         self.zones = self.zones(file);
         let outer = (self.server_settings(&file.for_servers), self.settings(&file.for_locations));
@@ -125,7 +127,8 @@ impl<'a> Check<'a> {
         if let [server] = &*servers {
             self.refuse_loops(server, &listeners, &places);
         }
-        Config {
+        let unused = self.names.unused();
+        let config = Config {
             workers,
             shutdown_timeout: plain(&file.shutdown_timeout).unwrap_or(Duration::from_secs(30)),
             max_connections,
@@ -136,7 +139,12 @@ impl<'a> Check<'a> {
             variables: self.own_variables(),
             upstreams: self.upstreams.finish(),
             zones: self.zones,
+            warnings: Warnings::default(),
+        };
+        if self.mistakes.iter().all(|mistake| mistake.kind == MistakeKind::Surprising) {
+            self.mistakes.extend(warnings::find(file, text, &config, &unused));
         }
+        config
     }
 
     fn no_server(&mut self) {

@@ -1,5 +1,6 @@
 //! The operator's own variables: which there are, and which are only asked for.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde_spanned::Spanned;
@@ -60,6 +61,11 @@ impl Names {
             self.own.push(Own { name, is_made: false, map: None, uses: Vec::new() });
             self.own.len() - 1
         })
+    }
+
+    /// The variables that nobody asks for.
+    pub(super) fn unused(&self) -> HashSet<String> {
+        self.own.iter().filter(|own| own.uses.is_empty()).map(|own| own.name.clone()).collect()
     }
 
     /// Gives a variable its map, or tells where the one stands that it has.

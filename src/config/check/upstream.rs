@@ -137,12 +137,17 @@ fn upstream(
     let used = servers.iter().filter(|(server, _)| !server.is_down);
     let used: Vec<_> = used.map(|(server, span)| (server.address.clone(), span.clone())).collect();
     let balance = balance(file, &servers, names, mistakes);
-    let servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
+    let mut servers: Vec<_> = servers.into_iter().map(|(server, _)| server).collect();
     if !servers.is_empty() && servers.iter().all(|server| server.is_backup) {
-        let message =
-            format!("every server of the upstream `{text}` is a `backup`: there is nothing to back up");
-        let mistake = Mistake::new(file.server.given().map_or(group.span(), Spanned::span), message);
-        mistakes.push(mistake.help("leave `backup` out of at least one of them"));
+        let message = match servers.len() {
+            1 => "`backup` of the only server: there is none that it could stand in for".to_owned(),
+            _ => format!("every server of the upstream `{text}` is a `backup`: there is nothing to back up"),
+        };
+        let span = file.server.given().map_or(group.span(), Spanned::span);
+        let help = "write the server that it is a backup for, or leave `backup` out of at least one of them; \
+                    as it is all of them are asked like any other";
+        mistakes.push(Mistake::warning(span, message).help(help));
+        servers.iter_mut().for_each(|server| server.is_backup = false);
     }
     (Upstream { name: text.clone(), servers, balance, keepalive: kept(file, mistakes) }, used)
 }
