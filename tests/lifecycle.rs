@@ -52,6 +52,21 @@ fn a_wrong_configuration_is_an_error_before_anything_listens() {
 }
 
 #[test]
+fn what_will_surprise_is_said_at_the_start_and_at_each_reload() {
+    let addr = free_addr();
+    let surprising = |path: &str| {
+        format!(
+            "[[server]]\nlisten = \"{addr}\"\nlocation = [{{ path = \"{path}\", proxy_pass = \"http://127.0.0.1:1/\" }}]\n"
+        )
+    };
+    let hopgate = Hopgate::start(&surprising("/app"));
+    let line = hopgate.wait_for_log("/app/y");
+    assert!(line.contains("WARN") && line.contains("hopgate.toml:3:43: `/app/y` becomes `//y`"), "{line}");
+    hopgate.reload_with(&surprising("/new"));
+    hopgate.wait_for_log("hopgate.toml:3:43: `/new/y` becomes `//y`");
+}
+
+#[test]
 fn sigterm_lets_requests_finish_and_closes_what_is_idle() {
     let upstream = Upstream::listen();
     let mut hopgate = Hopgate::in_front_of(&upstream);

@@ -19,9 +19,9 @@ pub(super) fn find(written: &ForLocations, found: &mut Vec<Mistake>) {
         let help = format!("write `{}` behind all others", all.get_ref());
         found.push(mistake.also(all.span(), "this fits everybody").help(help));
     }
-    if !entries.is_empty()
-        && entries.iter().all(|(_, words)| words.first().is_some_and(|verb| verb == "allow"))
-    {
+    // `allow all` opens on purpose what is closed further out.
+    let opens = |words: &Vec<String>| words.first().is_some_and(|verb| verb == "allow") && !is_all(words);
+    if !entries.is_empty() && entries.iter().all(|(_, words)| opens(words)) {
         let message = "nobody is refused: whom no rule fits may come, too";
         found.push(Mistake::warning(access.span(), message).help("write `\"deny all\"` behind the others"));
     }
