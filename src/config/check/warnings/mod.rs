@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use serde_spanned::Spanned;
 
 use crate::config::error::Mistake;
-use crate::config::file::{self, RewriteStep, Script, Tables, TextOr, Top, Value};
+use crate::config::file::{self, ForLocations, RewriteStep, Script, Tables, TextOr, Top, Value};
 use crate::config::{Config, Location, Server};
 
 /// Looks through a file in which there is no mistake. `unused` are the operator's variables that nobody asks for.
@@ -28,8 +28,14 @@ pub(super) fn find(file: &Top, text: &str, config: &Config, unused: &HashSet<Str
         shadows::find(&site, &mut found);
         slashes::find(&site, &mut found);
         paths::find(&site, &mut found);
+        let own = &written.get_ref().for_locations;
+        lists::replaced(own, [&file.for_locations].into_iter(), &mut found);
+        for place in &site.places {
+            let outer = site.outside_of(place).chain([own, &file.for_locations]);
+            lists::replaced(&place.written.get_ref().for_locations, outer, &mut found);
+        }
         let inner = site.places.iter().map(|place| &place.written.get_ref().for_locations);
-        for level in inner.chain([&written.get_ref().for_locations]) {
+        for level in inner.chain([own]) {
             timeouts::find(level, &mut found);
             lists::find(level, &mut found);
         }
@@ -72,6 +78,13 @@ impl<'a> Site<'a> {
             self.places.push(Place { written, location, parent });
             self.add(tables(&written.get_ref().location), Some(own), server);
         }
+    }
+
+    /// What is said by the locations that one is nested in, from the inside to the outside.
+    fn outside_of(&self, place: &Place<'_>) -> impl Iterator<Item = &'a ForLocations> {
+        let parent = |place: Option<usize>| place.and_then(|place| self.places.get(place));
+        std::iter::successors(parent(place.parent), move |place| parent(place.parent))
+            .map(|place| &place.written.get_ref().for_locations)
     }
 
     /// Whether others are nested in this one.

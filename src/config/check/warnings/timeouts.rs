@@ -46,8 +46,8 @@ pub(super) fn find(written: &ForLocations, found: &mut Vec<Mistake>) {
 fn humane(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        _ if seconds % 86_400 == 0 => format!("{}d", seconds / 86_400),
-        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(86_400) => format!("{}d", seconds / 86_400),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
         _ => format!("{seconds}s"),
     }
 }
