@@ -119,7 +119,13 @@ async fn settled(
     };
     match filed {
         Filed::Elsewhere(way) => Ok(Some(Done::Elsewhere(way))),
-        Filed::Reply(reply) => reply_to(local, client, exchange, reply).await.map(Some),
+        Filed::Reply(reply) => {
+            if reply.status >= 300 {
+                // The redirect of a directory stands for itself, on an error page, too.
+                exchange.forget_page_status();
+            }
+            reply_to(local, client, exchange, reply).await.map(Some)
+        }
     }
 }
 

@@ -50,6 +50,26 @@ fn the_default_is_the_combined_format_on_stdout() {
 }
 
 #[test]
+fn a_request_has_one_id_wherever_it_is_asked_for() {
+    let upstream = Upstream::listen();
+    let top = "access_log = \"stdout id\"\nlog_format = { id = \"id $request_id\" }";
+    let fields = "proxy_set_header = { X-Id = \"$request_id\" }\nadd_header = { X-Id = \"$request_id\" }";
+    let hopgate = Hopgate::start(&logging(upstream.addr(), top, fields));
+    let mut client = hopgate.connect();
+    let mut ids = Vec::new();
+    for number in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut server = upstream.accept();
+        let id = server.head().field("X-Id").expect("an id").to_owned();
+        server.respond_and_close("");
+        assert_eq!(client.expect_status(200).head.field("X-Id"), Some(id.as_str()));
+        hopgate.wait_for_access(&format!("id {id}"));
+        assert!(id.len() == 32 && !ids.contains(&id), "request {number}: {id}");
+        ids.push(id);
+    }
+}
+
+#[test]
 fn refusals_are_logged_too() {
     let upstream = Upstream::refusing();
     let hopgate = Hopgate::start(&logging(upstream.addr(), "", ""));

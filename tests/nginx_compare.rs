@@ -126,7 +126,7 @@ fn a_chat_behind_a_rewrite_a_page_with_a_router_and_pages_for_errors() {
             get("/static/app.css"),
             get("/static/app.css").field("Range: bytes=0-3"),
             ask("HEAD", "/logo.svg"),
-            post("/", "x"),
+            post("/", "x").better("a 405 says which methods are allowed, RFC 9110 §15.5.6"),
             get("/api/chat/rooms/1?a=b"),
             get("/api/chat/rooms%2F1/%20x"),
             get("/api/chat"),

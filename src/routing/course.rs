@@ -29,6 +29,8 @@ pub struct Course {
     pub is_subrequest: bool,
     rewritten: Option<Box<Rewritten>>,
     changes: u8,
+    /// Made when somebody asks for it.
+    id: Cell<Option<[u64; 2]>>,
     /// Of maps that ask each other.
     depth: Cell<u8>,
     trace: Option<RefCell<Vec<Event>>>,
@@ -78,13 +80,15 @@ impl Course {
     /// That of a subrequest. It has the variables that were set so far; they are gone here until they come
     /// back with [`Course::join`].
     pub fn split(&self) -> Self {
-        let course = Self { is_internal: true, is_get: true, is_subrequest: true, ..Self::default() };
+        let id = self.id.clone();
+        let course = Self { is_internal: true, is_get: true, is_subrequest: true, id, ..Self::default() };
         course.slots.take_values(&self.slots);
         course
     }
 
     /// The end of a subrequest. As in nginx, the variables that it has set stay set.
     pub fn join(&self, subrequest: &Self) {
+        self.id.set(subrequest.id.get());
         self.slots.take_values(&subrequest.slots);
     }
 
@@ -103,6 +107,13 @@ impl Course {
     /// The method as it is now.
     pub fn method<'a>(&self, request: &'a Request) -> &'a [u8] {
         if self.is_get { b"GET" } else { request.head.method() }
+    }
+
+    /// Thirty-two hexadecimal digits that no other request has, the same for as long as this one lasts: `$request_id`.
+    pub fn request_id(&self) -> String {
+        let [high, low] = self.id.get().unwrap_or_else(|| [fastrand::u64(..), fastrand::u64(..)]);
+        self.id.set(Some([high, low]));
+        format!("{high:016x}{low:016x}")
     }
 
     /// Whether path and query are no longer what the client sent.

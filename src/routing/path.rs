@@ -279,7 +279,9 @@ impl<'a> Host<'a> {
             None => {
                 let end = text.find(':').unwrap_or(text.len());
                 let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-                if end == 0 || !text[..end].bytes().all(is_name) {
+                // An empty label is nobody's, as in nginx: `.`, `a..b`.
+                let is_empty = |name: &str| name.is_empty() || name == "." || name.contains("..");
+                if is_empty(&text[..end]) || !text[..end].bytes().all(is_name) {
                     return None;
                 }
                 text.split_at(end)
@@ -300,8 +302,8 @@ impl<'a> Host<'a> {
     pub fn folded(&self) -> String {
         let name = self.name.to_ascii_lowercase();
         match name.strip_suffix('.') {
-            Some(rest) if !rest.is_empty() => rest.to_owned(),
-            _ => name,
+            Some(rest) => rest.to_owned(),
+            None => name,
         }
     }
 }
@@ -413,9 +415,10 @@ mod tests {
         ] {
             assert_eq!(Host::parse(text.as_bytes()), Some(Host { text, name, port }), "{text}");
         }
-        for text in
-            ["", ":80", "a b", "a,b", "a/b", "a:b", "a:99999", "u@a", "[::1", "[a]", "[::1]x", "a:+1", "a%2e"]
-        {
+        for text in [
+            "", ".", "..", "a..b", ".:80", ":80", "a b", "a,b", "a/b", "a:b", "a:99999", "u@a", "[::1",
+            "[a]", "[::1]x", "a:+1", "a%2e",
+        ] {
             assert_eq!(Host::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Host::parse(b"EXAMPLE.com.").map(|host| host.folded()).as_deref(), Some("example.com"));

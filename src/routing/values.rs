@@ -296,9 +296,7 @@ impl Values<'_> {
                 }
             }
             Variable::RemoteAddr => self.ip(self.origin.client, out),
-            Variable::RequestId => {
-                display(out, format_args!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)))
-            }
+            Variable::RequestId => out.extend_from_slice(self.course.request_id().as_bytes()),
             Variable::Scheme => out.extend_from_slice(b"http"),
             Variable::ServerAddr => match (self.client.local, &self.client.listener) {
                 (Some(local), _) => display(out, local.ip().to_canonical()),

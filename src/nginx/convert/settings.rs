@@ -181,8 +181,10 @@ pub fn error_page(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
 /// `server_name`
 pub fn server_name(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     for name in directive.texts() {
-        // nginx's way to say "none of these": `server_name _;` and `server_name "";`
-        if !name.is_empty() && name != "_" {
+        // nginx's way to say "none of these": `server_name _;` and `server_name "";`. Beside others, the empty name is
+        // that of requests without a host.
+        let is_none = name == "_" || (name.is_empty() && directive.args.len() == 1);
+        if !is_none {
             scope.table.push(key, text_item(directive, name));
         }
     }
