@@ -174,6 +174,14 @@ impl Convert<'_> {
                 self.needless(directive, "include mime.types", "hopgate knows the types of nginx's file");
             }
             Some(State::Structure { .. }) => self.report(directive, "it does not belong here: delete it"),
+            Some(State::Needless(_))
+                if scope.level == Level::Upstream
+                    && !matches!(directive.name(), "zone" | "resolver_timeout") =>
+            {
+                let text =
+                    "nginx knows no such line in an `upstream`, where hopgate needs none, either: delete it";
+                self.report(directive, text);
+            }
             Some(State::Needless(reason)) => self.needless(directive, directive.name(), reason),
             Some(State::Reported(why, instead)) => self.report(directive, &format!("{why}; {instead}")),
             Some(State::Guard(why, instead)) => self.guard(scope, directive, why, instead),
