@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hopgate::config::Config;
+use hopgate::config::file::Level;
 use hopgate::nginx::{ImportError, Options, directives, import_text};
 use proptest::prelude::*;
 
@@ -118,6 +119,19 @@ fn no_directive_stands_twice_in_the_table() {
         assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name}");
     }
     assert!(names.len() > 300);
+}
+
+#[test]
+fn every_key_that_a_directive_is_carried_over_to_is_one() {
+    let keys: Vec<&str> = Level::ALL.iter().flat_map(|level| level.keys()).collect();
+    for row in directives::TABLE {
+        if let directives::State::Carried { key, .. } = row.state {
+            let names = if key.is_empty() { row.names } else { key };
+            if !key.contains(' ') {
+                names.split(' ').for_each(|name| assert!(keys.contains(&name), "{name}"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -153,6 +153,11 @@ impl Types {
         Arc::clone(&BUILT_IN)
     }
 
+    /// The same as a table: a type, and the extensions that have it with blanks between them.
+    pub fn known() -> &'static [(&'static str, &'static str)] {
+        KNOWN
+    }
+
     /// Gives an extension, without its dot and in any case, a type; what it had before, if anything.
     pub fn add(&mut self, extension: &str, media_type: Arc<str>) -> Option<Arc<str>> {
         self.0.insert(extension.to_ascii_lowercase(), media_type)

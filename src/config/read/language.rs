@@ -23,16 +23,20 @@ pub(super) fn mistake(text: &str) -> Option<Mistake> {
     let place = |known: fn(&str) -> bool| lines.iter().find(|(_, line)| known(line)).map(|(span, _)| span);
     let (span, language) = match (place(is_nginx), place(is_yaml)) {
         _ if is_json => (&first.0, "JSON"),
-        (Some(span), _) => (span, "nginx's language"),
+        (Some(span), _) => (span, NGINX),
         (None, Some(span)) => (span, "YAML"),
         (None, None) => return None,
     };
-    let help = "the words are nginx's, the form is TOML, as docs/configuration.md shows:\n\
-                [[server]]\nlisten = \"127.0.0.1:8080\"\n\n\
-                [[server.location]]\npath = \"/\"\nproxy_pass = \"http://127.0.0.1:3000\"";
+    let example = "the words are nginx's, the form is TOML, as docs/configuration.md shows:\n\
+                   [[server]]\nlisten = \"127.0.0.1:8080\"\n\n\
+                   [[server.location]]\npath = \"/\"\nproxy_pass = \"http://127.0.0.1:3000\"";
+    let import = "`hopgate import FILE --output hopgate.toml` says it in TOML, and what of it cannot be said";
+    let help = if language == NGINX { import } else { example };
     let mistake = Mistake::new(span.clone(), format!("this is {language}, not TOML"));
     Some(mistake.help(help).kind(MistakeKind::Syntax))
 }
+
+const NGINX: &str = "nginx's language";
 
 /// `[table]`, or `key = value` that is not nginx's `location = /path {`.
 fn is_toml(line: &str) -> bool {

@@ -44,13 +44,20 @@ pub fn try_files(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Direc
 
 /// `disable_symlinks off | on | if_not_owner [from=PART]`
 pub fn disable_symlinks(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    if directive.args.len() > 1 {
-        convert.report(
+    super::settings::joined(convert, scope, directive, key);
+}
+
+/// `gzip_static`: there are no files that are compressed beforehand.
+pub fn gzip_static(convert: &mut Convert<'_>, _: &mut Scope, directive: &Directive, _: &str) {
+    match directive.arg(0) {
+        "off" => convert.needless(
             directive,
-            "`from=`: symbolic links are looked for below root in hopgate; see whether that is right",
-        );
+            "gzip_static off",
+            "compressed files beside the others are never looked for",
+        ),
+        _ => convert
+            .report(directive, "files are compressed on their way, not beforehand; write `gzip = true`"),
     }
-    scope.set(key, text(directive, directive.arg(0)));
 }
 
 /// `autoindex`: a folder without an index file is answered 403.

@@ -134,6 +134,7 @@ impl Convert<'_> {
                 _ => self.commented(http, directive),
             }
         }
+        self.complete_types(http);
         let outer = http.inner();
         let mut tables = Vec::new();
         let mut servers = Vec::new();
@@ -192,7 +193,6 @@ impl Convert<'_> {
         if self.proxies {
             default("proxy_connect_timeout", Value::text("60s"));
             default("forwarded_headers", Value::text("pass"));
-            default("proxy_redirect", Value::text("default"));
         }
         if self.default_host {
             let host = ("Host".to_owned(), Item::new(Value::text("$proxy_host")));

@@ -40,6 +40,7 @@ impl Convert<'_> {
                 _ => self.commented(scope, child),
             }
         }
+        self.complete_types(scope);
         let all_steps = scope.clone();
         self.branches(scope);
         for limit in limits {

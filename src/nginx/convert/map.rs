@@ -2,6 +2,7 @@
 
 use super::toml::{Entry, Header, Item, Table, Value};
 use super::{Convert, Scope, bare, origin, text};
+use crate::config::Types;
 use crate::nginx::parse::Directive;
 
 /// Why a map of upgrades is not needed.
@@ -105,6 +106,63 @@ impl Convert<'_> {
             }
         }
     }
+}
+
+impl Convert<'_> {
+    /// In nginx `types` beside `include mime.types` adds to them; in hopgate it stands alone.
+    pub(super) fn complete_types(&mut self, scope: &mut Scope) {
+        if scope.standard_types && scope.outer.types {
+            // Those further out hold no longer.
+            scope.table.entry("types", Value::Pairs(Vec::new()));
+        }
+        let written = scope.table.entries.iter_mut().find(|entry| entry.key == "types");
+        let Some(entry) = written.filter(|_| scope.standard_types) else { return };
+        let Value::Pairs(own) = &mut entry.item.value else { return };
+        let is_new = |(kind, list): &(String, Item)| {
+            ends(list).any(|end| Types::built_in().of(end.as_bytes()) != Some(kind))
+        };
+        if !own.iter().any(is_new) && !scope.outer.types {
+            if let Some(origin) = own.first().and_then(|(_, list)| list.origin.clone()) {
+                self.note(origin.place, "types", "hopgate knows the types of nginx's file");
+            }
+            return scope.table.without(&["types"]);
+        }
+        let new = std::mem::take(own);
+        *own = known_types(&new);
+        for (kind, list) in new {
+            let Value::List(more) = list.value else { continue };
+            match own.iter_mut().find(|(other, _)| *other == kind) {
+                Some((_, Item { value: Value::List(items), .. })) => items.extend(more),
+                _ => own.push((kind, Item { value: Value::List(more), origin: list.origin })),
+            }
+        }
+        entry.comments.push("nginx's mime.types, and the types that the file adds to them.".to_owned());
+    }
+}
+
+/// hopgate's own types, without the extensions that have another one.
+fn known_types(others: &[(String, Item)]) -> Vec<(String, Item)> {
+    let taken: Vec<String> =
+        others.iter().flat_map(|(_, list)| ends(list).map(str::to_ascii_lowercase)).collect();
+    let mut all: Vec<(String, Item)> = Vec::new();
+    for (kind, known) in Types::known() {
+        let left = known.split(' ').filter(|end| !taken.iter().any(|own| own == end));
+        let left: Vec<Item> = left.map(|end| Item::new(Value::text(end))).collect();
+        match all.iter_mut().find(|(other, _)| other == kind) {
+            Some((_, Item { value: Value::List(items), .. })) => items.extend(left),
+            _ if left.is_empty() => {}
+            _ => all.push(((*kind).to_owned(), Item::new(Value::List(left)))),
+        }
+    }
+    all
+}
+
+/// The extensions of a type.
+fn ends(list: &Item) -> impl Iterator<Item = &str> {
+    let items = if let Value::List(items) = &list.value { items.as_slice() } else { &[] };
+    items
+        .iter()
+        .filter_map(|item| if let Value::Text(text) = &item.value { Some(text.as_str()) } else { None })
 }
 
 /// The reason of [`Convert::map`], for the lines that go with such a map.

@@ -23,7 +23,7 @@ pub mod write;
 use std::path::{Path, PathBuf};
 
 use super::directives::{self, State};
-use super::parse::{Directive, Parsed};
+use super::parse::{Directive, Parsed, Place};
 use super::report::{Note, Report};
 use facts::Facts;
 use script::Op;
@@ -65,6 +65,8 @@ pub struct Scope {
     script_at: usize,
     /// Why it refuses what it is asked for.
     refusal: Option<Refusal>,
+    /// Whether nginx's own list of types was included here.
+    standard_types: bool,
     /// What holds here because of what stands further out.
     pub outer: Outer,
 }
@@ -76,6 +78,8 @@ pub struct Outer {
     pub sets_headers: bool,
     /// Whether there is a `root`.
     pub root: bool,
+    /// Whether there are `types`.
+    pub types: bool,
     /// What the locations around this one write.
     pub entries: Vec<Entry>,
     /// The path of the innermost location.
@@ -124,7 +128,15 @@ pub struct Converted {
 
 impl Scope {
     fn new(level: Level, header: Header, outer: Outer) -> Self {
-        Self { level, table: Table::new(header), script: Vec::new(), script_at: 0, refusal: None, outer }
+        Self {
+            level,
+            table: Table::new(header),
+            script: Vec::new(),
+            script_at: 0,
+            refusal: None,
+            standard_types: false,
+            outer,
+        }
     }
 
     /// `key = value`; a second one of the same key replaces the first, as nginx would refuse it.
@@ -152,6 +164,7 @@ impl Scope {
         Outer {
             sets_headers: self.outer.sets_headers || self.table.has("proxy_set_header"),
             root: self.outer.root || self.table.has("root"),
+            types: self.outer.types || self.table.has("types"),
             entries: self.outer.entries.clone(),
             path: self.outer.path.clone(),
         }
@@ -171,9 +184,18 @@ impl Convert<'_> {
                 by(self, scope, directive, key);
             }
             Some(State::Structure { .. }) if directive.name() == "include" => {
+                scope.standard_types = true;
                 self.needless(directive, "include mime.types", "hopgate knows the types of nginx's file");
             }
             Some(State::Structure { .. }) => self.report(directive, "it does not belong here: delete it"),
+            Some(State::Needless(_))
+                if scope.level == Level::Upstream
+                    && !matches!(directive.name(), "zone" | "resolver_timeout") =>
+            {
+                let text =
+                    "nginx knows no such line in an `upstream`, where hopgate needs none, either: delete it";
+                self.report(directive, text);
+            }
             Some(State::Needless(reason)) => self.needless(directive, directive.name(), reason),
             Some(State::Reported(why, instead)) => self.report(directive, &format!("{why}; {instead}")),
             Some(State::Guard(why, instead)) => self.guard(scope, directive, why, instead),
@@ -221,6 +243,10 @@ impl Convert<'_> {
 
     /// Says, once, that nothing needs to be carried over.
     fn needless(&mut self, directive: &Directive, what: &str, reason: &str) {
+        self.note(directive.name.place.clone(), what, reason);
+    }
+
+    fn note(&mut self, place: Place, what: &str, reason: &str) {
         match self.notes.iter_mut().find(|note| note.reason == reason) {
             Some(note) => {
                 note.count += 1;
@@ -231,7 +257,7 @@ impl Convert<'_> {
             None => self.notes.push(Note {
                 directives: vec![what.to_owned()],
                 reason: reason.to_owned(),
-                place: directive.name.place.clone(),
+                place,
                 count: 1,
             }),
         }

@@ -54,7 +54,7 @@ pub fn set_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
         let host = ("Host".to_owned(), Item::new(Value::text("$proxy_host")));
         scope.set(key, Item::new(Value::Pairs(vec![host])));
     }
-    let (name, value) = (directive.arg(0), directive.arg(1));
+    let (name, value) = (directive.arg(0), convert.field_value(directive));
     if facts::is_upgrade_line(directive) {
         return convert.needless(directive, &format!("proxy_set_header {name}"), map::UPGRADE_LINES);
     }

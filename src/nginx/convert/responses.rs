@@ -19,11 +19,12 @@ pub fn add_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
         return;
     }
     let always = directive.arg(2) == "always";
+    let value = convert.field_value(directive);
     let value = match always {
-        false => text(directive, directive.arg(1)),
+        false => text(directive, value),
         true => {
             let pairs = vec![
-                ("value".to_owned(), Item::new(Value::text(directive.arg(1)))),
+                ("value".to_owned(), Item::new(Value::text(value))),
                 ("always".to_owned(), bare(directive, "true")),
             ];
             Item::from(Value::Pairs(pairs), origin(directive))
@@ -41,6 +42,18 @@ pub fn add_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
             let first = std::mem::replace(known, Item::new(Value::List(Vec::new())));
             known.value = Value::List(vec![first, value]);
         }
+    }
+}
+
+impl Convert<'_> {
+    /// The value of a field. A line break at its end is nothing but its end.
+    pub(super) fn field_value<'a>(&mut self, directive: &'a Directive) -> &'a str {
+        let value = directive.arg(1);
+        let clean = value.trim_end_matches(['\r', '\n']);
+        if clean != value {
+            self.needless(directive, "a line break at the end of a field", "the field ends there anyway");
+        }
+        clean
     }
 }
 

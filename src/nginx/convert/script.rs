@@ -139,6 +139,9 @@ impl Convert<'_> {
         if let Some(refusal) = then.refusal {
             scope.refuse(refusal.status, refusal.comment);
         }
+        if directive.children().is_empty() {
+            self.needless(directive, "an empty if", "there is nothing in it");
+        }
         if !then.script.is_empty() || !body.is_empty() {
             scope.step(Op::If { condition: super::text(directive, condition), then: then.script, body });
         }

@@ -43,6 +43,7 @@ impl Convert<'_> {
                 _ => self.commented(scope, child),
             }
         }
+        self.complete_types(scope);
         let try_files = self.take(scope, "try_files");
         self.write_script(scope);
         let inner = scope.inner();
