@@ -20,13 +20,13 @@ const SEED: u64 = 20_140_516;
 
 #[test]
 fn what_is_made_of_plausible_files_is_a_configuration() {
-    every(1000, plausible::plausible);
+    every(500, plausible::plausible);
 }
 
 #[test]
 fn what_is_made_of_damaged_files_is_a_configuration_or_a_message() {
     let files = fixtures();
-    every(2000, move |rng| {
+    every(1000, move |rng| {
         let file = match rng.usize(0..files.len() + 10) {
             index if index < files.len() => files[index].clone(),
             _ => plausible::plausible(rng),
@@ -37,7 +37,7 @@ fn what_is_made_of_damaged_files_is_a_configuration_or_a_message() {
 
 #[test]
 fn noise_is_refused_or_empty_and_never_a_panic() {
-    every(3000, plausible::noise);
+    every(1500, plausible::noise);
 }
 
 /// Imports so many texts, each in bounded time.
