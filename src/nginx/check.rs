@@ -135,7 +135,7 @@ impl Check<'_> {
         let location = match directive.name() {
             "location" if modifier.starts_with('~') || modifier.starts_with('@') => Some(modifier),
             "location" => path,
-            "if" | "limit_except" => Some("if"),
+            "if" | "limit_except" => Some(directive.name()),
             _ => location,
         };
         for child in directive.children() {
@@ -211,10 +211,9 @@ impl Check<'_> {
         let port =
             authority.rsplit_once(':').filter(|(_, port)| !rest.starts_with("unix:") && !port.contains(']'));
         if let Some((host, port)) = port.filter(|(_, port)| port.parse::<u16>().is_err()) {
-            let what = if port.is_empty() {
-                "the port is missing".to_owned()
-            } else {
-                format!("`{port}` is not a port")
+            let what = match port {
+                "" => "the port is missing".to_owned(),
+                _ => format!("`{port}` is not a port"),
             };
             let uri = &rest[authority.len()..];
             let help = format!("write the port of the app: `{scheme}://{host}:3000{uri}`");
@@ -226,23 +225,13 @@ impl Check<'_> {
             return self.push(directive, mistake.label("no group has this name").help(help));
         }
         let has_uri = rest[authority.len().min(rest.len())..].starts_with('/') && !rest.starts_with("unix:");
-        let without = location.filter(|location| location.starts_with(['~', '@']) || *location == "if");
-        if let Some(location) = without.filter(|_| has_uri) {
-            let place = match location {
-                "if" => "in an `if`".to_owned(),
-                _ if location.starts_with('@') => "in a named location".to_owned(),
-                _ => "in a location with a regular expression".to_owned(),
-            };
+        if let Some(place) = location.and_then(without_path).filter(|_| has_uri) {
             let base = &url[..url.len() - (rest.len() - authority.len())];
-            let mistake = wrong(format!(
+            let message = format!(
                 "`proxy_pass` cannot have a URI part {place}: there is no path that it could replace"
-            ));
-            self.push(
-                directive,
-                mistake
-                    .label("nginx refuses this")
-                    .help(format!("write `{base}`, and `rewrite` if the path is to change")),
             );
+            let help = format!("write `{base}`, and `rewrite` if the path is to change");
+            self.push(directive, wrong(message).label("nginx refuses this").help(help));
         }
     }
 
@@ -255,6 +244,17 @@ impl Check<'_> {
     fn push(&mut self, directive: &Directive, mistake: Mistake) {
         let file = directive.name.place.file.min(self.files.len().saturating_sub(1));
         self.found.push((file, mistake));
+    }
+}
+
+/// The places that have no path of their own, by the words of their block.
+fn without_path(location: &str) -> Option<&'static str> {
+    match location {
+        "if" => Some("in an `if`"),
+        "limit_except" => Some("in a `limit_except`"),
+        _ if location.starts_with('@') => Some("in a named location"),
+        _ if location.starts_with('~') => Some("in a location with a regular expression"),
+        _ => None,
     }
 }
 

@@ -282,12 +282,8 @@ pub const TABLE: &[Row] = &[
     reported("auth_delay", "a refusal is not delayed", "limit_req slows guesses down"),
     guard("secure_link secure_link_md5 secure_link_secret", "links are not checked", IN_APP),
     guard("valid_referers", "referers are not checked", IN_APP),
-    guard(
-        "auth_jwt auth_jwt_* auth_oidc* auth_ldap auth_ldap_* auth_digest* auth_pam*",
-        NO_MODULE,
-        "use auth_request",
-    ),
-    guard("access_by_lua access_by_lua_file access_by_lua_block js_access", LUA, "use auth_request"),
+    guard("auth_* satisfy_any testcookie*", NO_MODULE, "use auth_request"),
+    guard("access_by_lua* js_access", LUA, "use auth_request"),
     guard(
         "rewrite_by_lua rewrite_by_lua_file rewrite_by_lua_block",
         LUA,

@@ -92,7 +92,9 @@ impl Convert<'_> {
             self.report(directive, "a block cannot stand here; write it into the location");
         }
         let own = std::mem::take(&mut scope.table.entries);
-        let answers = own.iter().any(|entry| CONTENT.contains(&entry.key.as_str()));
+        let returns = script.iter().find(|op| !matches!(op, Op::Set(..)));
+        let answers = own.iter().any(|entry| CONTENT.contains(&entry.key.as_str()))
+            || matches!(returns, Some(Op::Return(_)));
         let inherited = merged(&outer.outer.entries, &outer.table.entries).into_iter().filter(|entry| {
             let key = entry.key.as_str();
             let is_own = own.iter().any(|own| own.key == entry.key);

@@ -76,26 +76,27 @@ impl Facts {
         }
     }
 
-    /// A map of `$http_upgrade` that nothing uses but the lines which hopgate makes needless.
+    /// Maps of `$http_upgrade`, and of such maps, that nothing uses but the lines which hopgate makes
+    /// needless.
     fn find_upgrade_maps(&mut self, directives: &[Directive]) {
-        let mut maps = Vec::new();
+        let mut maps: Vec<(String, Vec<String>)> = Vec::new();
         all(directives, &mut |directive| {
             if directive.name() == "map" && directive.args.len() == 2 {
-                maps.push(directive.clone());
+                let sources = variables(directive.arg(0)).into_iter().map(str::to_owned).collect();
+                maps.push((directive.arg(1).trim_start_matches('$').to_owned(), sources));
             }
         });
-        let variable = |map: &Directive| map.arg(1).trim_start_matches('$').to_owned();
+        let is_of_them = |known: &HashSet<String>, (name, sources): &(String, Vec<String>)| {
+            let known = |source: &String| is_of_upgrades(source) || known.contains(source);
+            !sources.is_empty() && sources.iter().all(known) && !is_of_upgrades(name)
+        };
+        while let Some(place) = maps.iter().position(|map| is_of_them(&self.upgrade_maps, map)) {
+            self.upgrade_maps.insert(maps.remove(place).0);
+        }
         loop {
-            let found = maps.iter().find(|map| {
-                let sources = variables(map.arg(0));
-                let of_upgrades = !sources.is_empty()
-                    && sources.iter().all(|name| is_of_upgrades(name) || self.upgrade_maps.contains(*name));
-                of_upgrades
-                    && !self.upgrade_maps.contains(&variable(map))
-                    && !self.is_used(directives, &variable(map))
-            });
-            let Some(found) = found else { return };
-            self.upgrade_maps.insert(variable(found));
+            let used = self.upgrade_maps.iter().find(|name| self.is_used(directives, name)).cloned();
+            let Some(used) = used else { return };
+            self.upgrade_maps.remove(&used);
         }
     }
 
@@ -170,4 +171,51 @@ fn captures(text: &str) -> impl Iterator<Item = &str> {
         let word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         (word && !name.is_empty()).then_some(name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::nginx::parse;
+
+    fn facts(text: &str) -> Facts {
+        Facts::of(&parse::parse("test", text.to_owned(), Path::new("/")).unwrap().directives)
+    }
+
+    #[test]
+    fn a_map_of_upgrades_is_needless_if_nothing_else_needs_it() {
+        const MAP: &str = "map $http_upgrade $c { default upgrade; '' close; }";
+        for (text, needless) in [
+            ("", true),
+            ("proxy_set_header Connection $c;", true),
+            ("proxy_set_header connection ${c};", true),
+            ("proxy_cache_bypass $c;", true),
+            ("map $c $d { default 1; } proxy_set_header Connection $d;", true),
+            ("proxy_set_header X-Mode $c;", false),
+            ("location / { if ($c = upgrade) { return 403; } }", false),
+            ("map $host $d { default $c; } add_header X $d;", false),
+            ("map $c $d { default 1; } add_header X $d;", false),
+        ] {
+            let facts = facts(&format!("{MAP} {text}"));
+            assert_eq!(facts.upgrade_maps.contains("c"), needless, "{text}");
+        }
+        assert!(facts("map $host $c { default 1; }").upgrade_maps.is_empty());
+    }
+
+    #[test]
+    fn what_needs_a_variable_that_is_not_there_is_not_there_either() {
+        let facts = facts(
+            "geo $g { default 0; } map $g $a { default 0; } map $host $b { x $a; } map $host $c { default 1; }",
+        );
+        assert!(["g", "a", "b"].iter().all(|name| facts.lost.contains_key(*name) && !facts.has(name)));
+        assert!(facts.has("c") && facts.has("host") && !facts.has("nobody_makes_it"));
+    }
+
+    #[test]
+    fn groups_of_expressions_make_variables() {
+        let names: Vec<&str> = captures("^(?<a>x)(?P<b_1>y)(?'c'z)(?:d)(?i)(?<=e)(?<!f)").collect();
+        assert_eq!(names, ["a", "b_1", "c"]);
+    }
 }

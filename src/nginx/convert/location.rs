@@ -93,8 +93,10 @@ impl Convert<'_> {
         }
         let is_named = scope.outer.path.starts_with('@');
         let answers = ANSWERS.iter().any(|key| scope.table.has(key));
-        let looks_for_files =
-            scope.table.has("try_files") && !scope.table.has("root") && !scope.table.has("alias");
+        let has_folder = scope.table.has("root") || scope.table.has("alias");
+        let asks_for_files =
+            scope.table.entries.iter().any(|entry| entry.key == "try_files" || mentions_files(&entry.item));
+        let looks_for_files = asks_for_files && !has_folder;
         if scope.refusal.is_none() && (!answers || looks_for_files) {
             self.serves_files |= !is_named;
             if !scope.outer.root {
@@ -115,6 +117,18 @@ impl Convert<'_> {
     pub(super) fn refuse_if_asked(&mut self, scope: &mut Scope) {
         let Some(refusal) = scope.refusal.take() else { return };
         refuse(&mut scope.table, refusal.status, &refusal.comment);
+    }
+}
+
+/// Whether a value needs to know where the files are.
+fn mentions_files(item: &Item) -> bool {
+    match &item.value {
+        Value::Text(text) => {
+            ["$document_root", "$request_filename", "$realpath_root"].iter().any(|name| text.contains(name))
+        }
+        Value::Bare(_) => false,
+        Value::List(items) => items.iter().any(mentions_files),
+        Value::Pairs(pairs) => pairs.iter().any(|(_, item)| mentions_files(item)),
     }
 }
 

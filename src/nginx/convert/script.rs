@@ -280,3 +280,53 @@ pub(super) fn condition(directive: &Directive) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::nginx::parse;
+
+    fn conditions(text: &str) -> Vec<Option<String>> {
+        let parsed = parse::parse("test", text.to_owned(), Path::new("/")).unwrap();
+        parsed.directives.iter().map(condition).collect()
+    }
+
+    #[test]
+    fn conditions_are_read_as_nginx_reads_them() {
+        for (text, expected) in [
+            ("if ($x) { }", Some("$x")),
+            ("if ( $x ) { }", Some("$x")),
+            ("if ($x = a) { }", Some("$x = a")),
+            ("if ($x != \"a b\") { }", Some("$x != 'a b'")),
+            ("if ($x = '') { }", Some("$x = ''")),
+            ("if ($x ~* \"^(a|b)$\") { }", Some("$x ~* ^(a|b)$")),
+            ("if ($x !~ ^(GET|HEAD)$ ) { }", Some("$x !~ ^(GET|HEAD)$")),
+            ("if (-f $request_filename) { }", Some("-f $request_filename")),
+            ("if (!-e $document_root$uri) { }", Some("!-e $document_root$uri")),
+            ("if ($x == a) { }", None),
+            ("if (x = a) { }", None),
+            ("if $x { }", None),
+            ("if ($x = a b) { }", None),
+        ] {
+            assert_eq!(conditions(text), [expected.map(str::to_owned)], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_runs_in_another_order_than_set_rewrite_and_return_becomes_steps() {
+        let item = |text: &str| Item::new(Value::text(text));
+        let set = |name: &str| Op::Set(name.to_owned(), item("v"));
+        let keys = |ops: Vec<Op>| script_entries(ops).into_iter().map(|entry| entry.key).collect::<Vec<_>>();
+        let rewrite = || Op::Rewrite(item("^ /x"));
+        assert_eq!(keys(vec![set("a"), rewrite(), Op::Return(item("403"))]), ["set", "rewrite", "return"]);
+        assert_eq!(keys(vec![rewrite(), set("a")]), ["rewrite"]);
+        assert_eq!(keys(vec![set("a"), set("a")]), ["set", "rewrite"], "a table has a name once");
+        assert_eq!(
+            keys(vec![Op::Return(item("403")), rewrite()]),
+            ["return"],
+            "nothing behind it is reached"
+        );
+    }
+}
