@@ -128,9 +128,6 @@ impl Reply {
             ProxyError::File(error) => {
                 reply.fields.extend(error.field().map(|(name, value)| (name, value.into_bytes())));
             }
-            ProxyError::Intercepted(answer) => {
-                reply.fields.extend(answer.www_authenticate.iter().map(|v| ("WWW-Authenticate", v.clone())));
-            }
             _ => {}
         }
         reply
@@ -227,6 +224,7 @@ pub async fn send(
         ReplyBody::Bytes(_) => exchange.status_of(reply.status),
     };
     exchange.outcome.status = status;
+    exchange.outcome.late.duration = exchange.started().elapsed();
     let (mut bytes, gzip) = reply.head(exchange, client, status, after);
     exchange.outcome.sent = Some(fields_of(&bytes));
     let head = bytes.len() as u64;

@@ -258,3 +258,32 @@ fn with_fallback(first: &str, other: &str) -> Hopgate {
         "#
     ))
 }
+
+#[test]
+fn a_page_for_a_401_of_the_upstream_still_says_how_to_log_in() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::start(&format!(
+        r#"
+        [[server]]
+        listen = "127.0.0.1:0"
+        proxy_intercept_errors = true
+        error_page = "401 /login"
+        location = [
+            {{ path = "/", proxy_pass = "http://{}" }},
+            {{ path = "= /login", return = "200 'log in, $upstream_cookie_try'" }},
+        ]
+        "#,
+        upstream.addr()
+    ));
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut server = upstream.accept();
+    server.expect_head("GET / HTTP/1.1", &[]);
+    server.send(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nSet-Cookie: a=b; try=no\r\n\
+         Set-Cookie: try=2; Path=/\r\nContent-Length: 0\r\n\r\n",
+    );
+    let answer = client.expect_status(401);
+    assert_eq!(answer.text(), "log in, 2");
+    assert_eq!(answer.head.field("WWW-Authenticate"), Some("Basic realm=\"x\""));
+}

@@ -103,6 +103,12 @@ impl Exchange {
         let mut to = Vec::new();
         page.to.write(&mut to, &self.values(client), verbatim);
         let answer = page.answer;
+        if let ProxyError::Intercepted(answer) = error {
+            // A 401 without it would be none (RFC 9110 §15.5.2), whatever its page is.
+            let asked =
+                answer.www_authenticate.iter().map(|value| (b"WWW-Authenticate".to_vec(), value.clone()));
+            self.kept.extend(asked);
+        }
         self.is_error_page = is_last;
         self.page_status = match answer {
             PageStatus::OfError => Some(status),

@@ -34,7 +34,9 @@ pub async fn relay(
     let location = exchange.location();
     let status = answered.head.status;
     if location.intercept_errors && status >= 300 && exchange.has_error_page(status) {
-        return Err(intercepted(&answered.head));
+        let error = intercepted(&answered.head);
+        exchange.outcome.response = Some(answered.head);
+        return Err(error);
     }
     if let Some(way) = plan::accel_redirect(&answered.head, exchange) {
         let way = way.map_err(|()| ProxyError::AccelRedirect)?;
@@ -47,8 +49,9 @@ pub async fn relay(
     exchange.outcome.status = exchange.status_of(status);
     // R25: while a part of the request is still to come, nobody knows where the next one starts.
     let may_go_on = request.has_read_all() && exchange.is_body_settled() && exchange.may_keep_alive(client);
-    // The variables of the rules may ask for it.
+    // The variables of the rules may ask for these.
     exchange.outcome.response = Some(head);
+    exchange.outcome.late.duration = exchange.started().elapsed();
     let plan = Plan::of(exchange, client, body, is_head, may_go_on);
     let can_be_reused = can_be_reused && plan.is_read_whole;
     let mut response = Pump::new(plan.body, plan.encoding, None);

@@ -201,6 +201,10 @@ impl Values<'_> {
             Variable::UpstreamHttp(name) => {
                 joined(out, self.outcome.response.as_ref().map(|head| &head.fields), name);
             }
+            Variable::UpstreamCookie(name) => {
+                let fields = self.outcome.response.as_ref().map(|head| &head.fields);
+                out.extend_from_slice(fields.map_or(&b""[..], |fields| set_cookie(fields, name)));
+            }
             Variable::Status => display(out, format_args!("{:03}", self.outcome.status)),
             _ => self.of_connection(variable, out),
         }
@@ -494,6 +498,16 @@ fn argument<'a>(query: &'a [u8], name: &str) -> &'a [u8] {
             key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
         })
         .unwrap_or_default()
+}
+
+/// `$upstream_cookie_NAME`: the value that a response gives the cookie of that name.
+fn set_cookie<'a>(fields: &'a Fields, name: &str) -> &'a [u8] {
+    let value = fields.named("set-cookie").find_map(|line| {
+        let pair = line.split(|byte| *byte == b';').next()?;
+        let (key, value) = split_once(pair, b'=')?;
+        key.trim_ascii().eq_ignore_ascii_case(name.as_bytes()).then_some(value.trim_ascii())
+    });
+    value.unwrap_or_default()
 }
 
 /// `$cookie_NAME`: the first cookie of that name.

@@ -81,6 +81,8 @@ pub enum Variable {
     UpstreamHeaderTime,
     /// A field of the upstream's response, before hopgate changed anything.
     UpstreamHttp(String),
+    /// A cookie that the upstream's response sets.
+    UpstreamCookie(String),
     UpstreamResponseTime,
     UpstreamStatus,
     Uri,
@@ -280,10 +282,11 @@ impl Variable {
             return Ok(Self::Capture(usize::from(digit - b'0')));
         }
         type Family = (&'static str, fn(String) -> Variable);
-        let families: [Family; 5] = [
+        let families: [Family; 6] = [
             ("arg_", Variable::Arg),
             ("cookie_", Variable::Cookie),
             ("sent_http_", |name| Variable::SentHttp(field_name(&name))),
+            ("upstream_cookie_", Variable::UpstreamCookie),
             ("upstream_http_", |name| Variable::UpstreamHttp(field_name(&name))),
             ("http_", |name| Variable::Http(field_name(&name))),
         ];

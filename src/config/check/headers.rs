@@ -130,6 +130,7 @@ fn is_of_the_answer(variable: &Variable) -> bool {
             | Variable::UpstreamAddr
             | Variable::UpstreamConnectTime
             | Variable::UpstreamHeaderTime
+            | Variable::UpstreamCookie(_)
             | Variable::UpstreamHttp(_)
             | Variable::UpstreamResponseTime
             | Variable::UpstreamStatus

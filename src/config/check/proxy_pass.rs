@@ -69,7 +69,8 @@ impl Check<'_> {
         let refusal = match before.split_once("://") {
             _ if text.ends_with(';') => parse(text).err(),
             Some((scheme, _)) => parse(&format!("{scheme}://host:80")).err(),
-            None if before.is_empty() => None,
+            // `http:/$uri` is one, too, with the path's slash.
+            None if "http://".starts_with(before) => None,
             None => {
                 let help = Some(format!("write `\"http://{text}\"`"));
                 Some((format!("`{text}` is not a URL"), help))
