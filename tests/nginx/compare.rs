@@ -271,12 +271,22 @@ fn outcome(addrs: [SocketAddr; 2], ask: &Ask) -> Outcome {
     Outcome { status, fields, body, asked, echoed: false }
 }
 
-/// The fields of an answer that say something of it, not of who says it.
+/// The fields of an answer that say something of it, not of who says it. `Expires` is told from the answer's own
+/// date on: the two proxies are not asked in the same second.
 fn told(fields: &[(String, String)]) -> Vec<(String, String)> {
+    let date_of = |wanted: &str| {
+        let field = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        field.and_then(|(_, value)| httpdate::parse_http_date(value).ok())
+    };
+    let lives = date_of("expires").zip(date_of("date")).map(|(until, date)| until.duration_since(date));
     const OWN: [&str; 7] =
         ["server", "date", "connection", "keep-alive", "transfer-encoding", "content-length", "upgrade"];
     let fields = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
     let mut fields: Vec<_> = fields.filter(|(name, _)| !OWN.contains(&name.as_str())).collect();
+    if let Some(Ok(lives)) = lives {
+        let expires = fields.iter_mut().filter(|(name, _)| name == "expires");
+        expires.for_each(|(_, value)| *value = format!("{} s from its date on", lives.as_secs()));
+    }
     fields.sort();
     fields
 }
