@@ -16,7 +16,7 @@ use crate::http1::head::{ResponseHead, Version};
 use crate::io::Pending;
 use crate::log::AccessLines;
 use crate::request::Request;
-use crate::routing::values::TunnelLine;
+use crate::routing::outcome::TunnelLine;
 use crate::shared::Local;
 use crate::tunnel::{Ends, Limits, Report, Tunnel};
 use crate::websocket::{Handshake, HandshakeError};

@@ -134,12 +134,12 @@ fn a_custom_format_takes_variables_and_escapes_as_asked() {
     let top = r#"
         access_log = "stdout mine"
         [log_format]
-        mine = "<$request_method|$uri|$args|$status|$body_bytes_sent|$http_x_in|$remote_addr|${host}>"
+        mine = "<$request_method|$uri|$args|$status|$body_bytes_sent|$upstream_response_length|$http_x_in|$remote_addr|${host}>"
         plain = { format = "plain $uri $http_x_in", escape = "none" }
         quoted = { format = "{\"uri\":\"$uri\",\"in\":\"$http_x_in\"}", escape = "json" }
     "#;
     for (format, expected) in [
-        ("mine", r"<GET|/x|a=b|200|5|q\x22q|127.0.0.1|h.example>"),
+        ("mine", r"<GET|/x|a=b|200|5|5|q\x22q|127.0.0.1|h.example>"),
         ("plain", "plain /x q\"q"),
         ("quoted", r#"{"uri":"/x","in":"q\"q"}"#),
     ] {

@@ -5,9 +5,10 @@ use crate::client::ClientInfo;
 use crate::config::PageStatus;
 use crate::error::ProxyError;
 use crate::routing::course::Course;
+use crate::routing::outcome::Outcome;
 use crate::routing::route::{Routed, Router, Verdict};
 use crate::routing::script::{Assigned, is_redirect};
-use crate::routing::values::{Outcome, verbatim};
+use crate::routing::values::verbatim;
 
 /// Where an exchange goes next.
 #[derive(Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::http1::body::{BodyError, BodyLength};
 use crate::http1::head::ResponseHead;
 use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
-use crate::routing::values::UpstreamOutcome;
+use crate::routing::outcome::UpstreamOutcome;
 use crate::shared::Local;
 use crate::upstream::balance::{Group, Lease};
 use crate::upstream::pool::{Uses, keep_alive_hint};

@@ -67,7 +67,11 @@ pub async fn relay(
     late.received = relaying.request.content();
     late.body_sent = relaying.response.written();
     late.sent = late.body_sent + bytes.len() as u64;
-    note(exchange, |upstream| upstream.response = Some(started.elapsed()));
+    let length = relaying.response.content();
+    note(exchange, |upstream| {
+        upstream.response = Some(started.elapsed());
+        upstream.length = length;
+    });
     if result.is_err() && !relaying.response.has_sent() {
         // The answer broke before a byte of it was out: the client can still be told properly.
         exchange.outcome.status = 0;

@@ -16,7 +16,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use crate::config::{AccessLog, Config, Escape, LogTarget};
-use crate::routing::values::{Late, Values, verbatim};
+use crate::routing::outcome::Late;
+use crate::routing::values::{Values, verbatim};
 use crate::routing::variables::{Part, Variable};
 
 /// A worker hands its lines to the writer when it has this many bytes of them …

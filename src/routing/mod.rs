@@ -6,6 +6,7 @@ pub mod escape;
 pub mod host;
 pub mod location;
 pub mod map;
+pub mod outcome;
 pub mod path;
 pub mod regex;
 pub mod route;

@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::course::{Course, Event};
 use super::escape;
 use super::location::Found;
+use super::outcome::Outcome;
 use super::script::{
     Answer, Assigned, Change, Condition, FileTest, Return, Rewrite, Step, Test, Then, is_redirect,
 };
-use super::values::{Outcome, Values, verbatim};
+use super::values::{Values, verbatim};
 use super::variables::Template;
 use crate::client::ClientInfo;
 use crate::config::{Config, Server};

@@ -83,6 +83,7 @@ pub enum Variable {
     UpstreamHttp(String),
     /// A cookie that the upstream's response sets.
     UpstreamCookie(String),
+    UpstreamResponseLength,
     UpstreamResponseTime,
     UpstreamStatus,
     Uri,
@@ -143,6 +144,7 @@ const NAMES: &[(&str, Variable)] = &[
     ("upstream_addr", Variable::UpstreamAddr),
     ("upstream_connect_time", Variable::UpstreamConnectTime),
     ("upstream_header_time", Variable::UpstreamHeaderTime),
+    ("upstream_response_length", Variable::UpstreamResponseLength),
     ("upstream_response_time", Variable::UpstreamResponseTime),
     ("upstream_status", Variable::UpstreamStatus),
     ("uri", Variable::Uri),

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::access::limit_conn::Counted;
 use crate::io::{Pending, Stream};
 use crate::log::Prepared;
-use crate::routing::values::{Late, TunnelLine};
+use crate::routing::outcome::{Late, TunnelLine};
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::shared::Local;

@@ -132,6 +132,7 @@ fn is_of_the_answer(variable: &Variable) -> bool {
             | Variable::UpstreamHeaderTime
             | Variable::UpstreamCookie(_)
             | Variable::UpstreamHttp(_)
+            | Variable::UpstreamResponseLength
             | Variable::UpstreamResponseTime
             | Variable::UpstreamStatus
     )
