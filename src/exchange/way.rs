@@ -55,6 +55,8 @@ impl Exchange {
     /// is returned.
     pub(crate) fn take(&mut self, client: &impl AsRef<ClientInfo>, way: Way) -> Verdict {
         let mut course = std::mem::take(&mut self.course);
+        // What came before decided nothing.
+        course.slots.take_gave_up();
         let router = Router {
             config: &self.state.config,
             server: self.server(),
@@ -82,7 +84,7 @@ impl Exchange {
         };
         self.course = course;
         self.location = routed.location;
-        routed.verdict
+        if self.course.slots.take_gave_up() { Verdict::GaveUp } else { routed.verdict }
     }
 
     /// What the configuration has in store for an error, if it has: a further way, or a redirect.
