@@ -104,6 +104,7 @@ async fn settled(
         }
         Verdict::Internal => return Err(ProxyError::Internal),
         Verdict::Cycle => return Err(ProxyError::Cycle),
+        Verdict::GaveUp => return Err(ProxyError::Broken("a regular expression gave up")),
         Verdict::BadPath => return Err(ProxyError::BadRewrite),
         Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
     }

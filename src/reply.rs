@@ -189,7 +189,7 @@ impl Reply {
         }
         match (status, &gzip) {
             // RFC 9110 §8.6: a 204 has no length, and that of a 304 would be the whole file's.
-            (204 | 304, _) => {}
+            (status, _) if has_no_body(status) => {}
             (_, None) => line(&mut out, "Content-Length", self.body.len().to_string().as_bytes()),
             (_, Some(_)) if exchange.is_head() => {}
             (_, Some(_)) => line(&mut out, "Transfer-Encoding", b"chunked"),
@@ -229,7 +229,8 @@ pub async fn send(
     exchange.outcome.sent = Some(fields_of(&bytes));
     let head = bytes.len() as u64;
     let timeout = exchange.location().timeouts.send;
-    let body = if exchange.is_head() { ReplyBody::Bytes(Vec::new()) } else { reply.body };
+    let is_alone = exchange.is_head() || has_no_body(status);
+    let body = if is_alone { ReplyBody::Bytes(Vec::new()) } else { reply.body };
     let late = &mut exchange.outcome.late;
     match body {
         ReplyBody::Bytes(body) => {
@@ -290,6 +291,12 @@ impl Exchange {
             None => (target.to_vec(), Vec::new()),
         }
     }
+}
+
+/// RFC 9112 §6.3: an answer of this status ends with its head. What stood behind it would be taken for the next
+/// answer.
+pub fn has_no_body(status: u16) -> bool {
+    matches!(status, 204 | 304)
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {

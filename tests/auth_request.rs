@@ -176,3 +176,19 @@ fn a_refused_client_can_be_sent_to_the_login_and_variables_are_shared_as_in_ngin
         assert!(name == "ann" && expected.0 == 200 || name == "bob" && expected.0 == 302, "{expected:?}");
     }
 }
+
+#[test]
+fn where_the_subrequest_would_be_sent_is_not_told_to_the_client() {
+    let app = Upstream::listen();
+    let hopgate = Hopgate::start(&format!(
+        "[[server]]\nlisten = '127.0.0.1:0'\n\
+         [[server.location]]\npath = '/'\nauth_request = '/auth'\nerror_page = '500 /failed'\nproxy_pass = 'http://{}'\n\
+         [[server.location]]\npath = '= /auth'\nerror_page = '302 /other'\nreturn = '302 http://secret/'\n\
+         [[server.location]]\npath = '/other'\nreturn = '204'\n\
+         [[server.location]]\npath = '/failed'\nreturn = \"200 'failed'\"\n",
+        app.addr()
+    ));
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.response().head.expect_none_of(&["Location"]);
+}

@@ -509,3 +509,27 @@ fn a_head_that_is_refused_is_answered_without_a_body_too() {
     assert_eq!(client.head().status(), 400);
     client.expect_eof();
 }
+
+#[test]
+fn a_body_is_read_once_however_little_is_in_it() {
+    let (upstream, fallback) = (Upstream::listen(), Upstream::listen());
+    let hopgate = Hopgate::start(&format!(
+        "[[server]]\nlisten = '127.0.0.1:0'\n\
+         [[server.location]]\npath = '/'\nproxy_pass = 'http://{}'\nerror_page = '502 = @fallback'\n\
+         proxy_intercept_errors = true\n\
+         [[server.location]]\npath = '@fallback'\nproxy_pass = 'http://{}'\n",
+        upstream.addr(),
+        fallback.addr()
+    ));
+    let mut client = hopgate.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    let mut server = upstream.accept();
+    server.head();
+    server.expect("0\r\n\r\n");
+    // What stands behind the body is the next request, not a body for somebody else.
+    client.send(GET);
+    server.send("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+    client.expect_status(502);
+    client.expect_eof();
+    fallback.expect_no_connection(&hopgate);
+}

@@ -141,3 +141,19 @@ fn asked(hopgate: &Hopgate, upstream: &Upstream, request: &str) -> (Peer, Peer) 
     server.head();
     (client, server)
 }
+
+#[test]
+fn error_pages_that_fail_themselves_come_to_an_end() {
+    let hopgate = Hopgate::start(
+        "recursive_error_pages = true\n[[server]]\nlisten = '127.0.0.1:0'\nerror_page = '404 500 /page'\n\
+         [[server.location]]\npath = '/page'\nreturn = '500'\n\
+         [[server.location]]\npath = '/named'\nerror_page = '404 500 = @one'\nreturn = '404'\n\
+         [[server.location]]\npath = '@one'\nerror_page = '404 500 = @other'\nreturn = '500'\n\
+         [[server.location]]\npath = '@other'\nerror_page = '404 500 = @one'\nreturn = '404'\n\
+         [[server.location]]\npath = '/well'\nreturn = \"200 'well'\"\n",
+    );
+    for path in ["/page", "/missing", "/named"] {
+        assert_eq!(hopgate.get(path).0, 500, "{path}");
+    }
+    assert_eq!(hopgate.get("/well"), (200, "well".to_owned()));
+}

@@ -39,6 +39,7 @@ pub(crate) struct Parked {
     course: Course,
     page_status: Option<u16>,
     is_error_page: bool,
+    redirect: Option<Vec<u8>>,
     has_read_body: bool,
     has_lost_body: bool,
     outcome: Outcome,
@@ -56,6 +57,8 @@ impl Exchange {
     /// is returned.
     pub(crate) fn take(&mut self, client: &impl AsRef<ClientInfo>, way: Way) -> Verdict {
         let mut course = std::mem::take(&mut self.course);
+        // What came before decided nothing.
+        course.slots.take_gave_up();
         let router = Router {
             config: &self.state.config,
             server: self.server(),
@@ -83,7 +86,7 @@ impl Exchange {
         };
         self.course = course;
         self.location = routed.location;
-        routed.verdict
+        if self.course.slots.take_gave_up() { Verdict::GaveUp } else { routed.verdict }
     }
 
     /// What the configuration has in store for an error, if it has: a further way, or a redirect.
@@ -94,7 +97,7 @@ impl Exchange {
     ) -> Option<ErrorWay> {
         let status = error.status();
         // Nothing can be said behind a head that is out, or to a client that is gone.
-        let is_lost = self.outcome.status != 0 || matches!(status, 444 | 499);
+        let is_lost = self.outcome.status != 0 || matches!(status, 444 | 499) || self.course.goes_round();
         if is_lost || self.is_error_page || !matches!(self.subject, Subject::Request(_)) {
             return None;
         }
@@ -165,6 +168,7 @@ impl Exchange {
             course: std::mem::replace(&mut self.course, course),
             page_status: self.page_status.take(),
             is_error_page: std::mem::take(&mut self.is_error_page),
+            redirect: self.redirect.take(),
             has_read_body: self.has_read_body,
             has_lost_body: self.has_lost_body,
             outcome: std::mem::replace(&mut self.outcome, outcome),
@@ -179,6 +183,7 @@ impl Exchange {
         self.course = parked.course;
         self.page_status = parked.page_status;
         self.is_error_page = parked.is_error_page;
+        self.redirect = parked.redirect;
         self.has_read_body = parked.has_read_body;
         self.has_lost_body = parked.has_lost_body;
         self.outcome = Outcome { limit_req, limit_conn, ..parked.outcome };

@@ -151,6 +151,7 @@ impl<'a> Walk<'a> {
             }
             Verdict::Internal => return Err(ProxyError::Internal),
             Verdict::Cycle => return Err(ProxyError::Cycle),
+            Verdict::GaveUp => return Err(ProxyError::Broken("a regular expression gave up")),
             Verdict::BadPath => return Err(ProxyError::BadRewrite),
             Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
         }

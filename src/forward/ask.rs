@@ -203,7 +203,7 @@ impl Asking<'_> {
             let answer = attempt.answer(self, client, exchange).await;
             let answer = answer.and_then(|head| with_clear_framing(head, exchange));
             exchange.has_read_body |= !self.body.is_empty() && attempt.request.has_read_all();
-            exchange.has_lost_body |= attempt.request.content() > 0;
+            exchange.has_lost_body |= attempt.request.has_taken();
             if attempt.is_amid_interim() {
                 // A part of a 1xx answer may be out: nothing can be said behind it.
                 exchange.outcome.status = 103;

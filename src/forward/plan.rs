@@ -11,6 +11,7 @@ use crate::headers::response::gzip;
 use crate::http1::body::BodyLength;
 use crate::http1::head::{ResponseHead, Version};
 use crate::http1::pump::Encoding;
+use crate::reply::has_no_body;
 use crate::routing::escape;
 
 /// How an answer goes to the client.
@@ -52,14 +53,15 @@ impl Plan {
             let length = if is_empty { Some(0) } else { told_length(head) };
             gzip::decide(rules, draft, &request.head, length, true).then_some(rules.level)
         });
-        let (framing, encoding) = framing(head, body, is_head, gzip.is_some(), exchange);
+        let status = exchange.status_of(head.status);
+        let (framing, encoding) = framing(head, status, body, is_head, gzip.is_some(), exchange);
         let goes_on = may_go_on && framing != ResponseFraming::UntilClose;
         let mut bytes = Vec::with_capacity(1024);
         let connection = Connection::of(request.head.version, goes_on);
-        let status = exchange.status_of(head.status);
         outgoing::response(&mut bytes, status, head, draft.as_ref(), framing, connection);
-        // The method was changed on its way: the client wants no body, whatever the upstream sends.
-        let is_unwanted = request.is_head() && !is_head;
+        // The method was changed on its way, or an error page has a status without a body: the client waits for
+        // none, whatever the upstream sends.
+        let is_unwanted = request.is_head() && !is_head || has_no_body(status);
         Self {
             sent: draft.map(|_| fields_of(&bytes)),
             head: bytes,
@@ -89,23 +91,24 @@ fn told_length(head: &ResponseHead) -> Option<u64> {
     std::str::from_utf8(told).ok()?.parse().ok()
 }
 
-/// How the body goes to the client: as it came, if the client's version knows that.
+/// How the body goes to the client, who is told this `status`: as it came, if the client's version knows that.
 fn framing(
     head: &ResponseHead,
+    status: u16,
     body: BodyLength,
     is_head: bool,
     is_compressed: bool,
     exchange: &Exchange,
 ) -> (ResponseFraming, Encoding) {
     let request = exchange.request();
-    let has_no_body = request.is_head() || head.status == 304;
     let trailers = exchange.location().pass_trailers || hop_by_hop::accepts_trailers(&request.head.fields);
     match body {
         // RFC 9110 §8.6: a 204 has no length.
-        _ if head.status == 204 => (ResponseFraming::None, Encoding::Identity),
-        _ if has_no_body => (ResponseFraming::AsTold, Encoding::Identity),
-        // The method was changed on its way: what is told is the length of a body that does not come.
-        _ if is_head => (ResponseFraming::Empty, Encoding::Identity),
+        _ if status == 204 => (ResponseFraming::None, Encoding::Identity),
+        _ if request.is_head() || status == 304 => (ResponseFraming::AsTold, Encoding::Identity),
+        // The method or the status was changed on its way: what is told is the length of a body that does not
+        // come.
+        _ if is_head || has_no_body(head.status) => (ResponseFraming::Empty, Encoding::Identity),
         BodyLength::Length(_) if !is_compressed => (ResponseFraming::AsTold, Encoding::Identity),
         _ if request.head.version == Version::Http11 => {
             (ResponseFraming::Chunked, Encoding::Chunked { trailers })

@@ -110,6 +110,11 @@ impl Pump {
         self.taken = Some(Vec::new());
     }
 
+    /// Whether anything was taken from the source, and be it the mere framing of a body.
+    pub fn has_taken(&self) -> bool {
+        self.has_taken
+    }
+
     /// Whether the source can be put back to where it was: not if more was taken than is kept.
     pub fn can_give_back(&self) -> bool {
         self.taken.is_some() || !self.has_taken

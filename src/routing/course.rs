@@ -128,8 +128,13 @@ impl Course {
 
     /// Counts one more change of path or location; `false` if it is one too many.
     pub fn may_change(&mut self) -> bool {
-        self.changes += 1;
-        self.changes <= MOST_CHANGES
+        self.changes = self.changes.saturating_add(1);
+        !self.goes_round()
+    }
+
+    /// Whether path or location were changed too often: then nothing leads further, as in nginx.
+    pub fn goes_round(&self) -> bool {
+        self.changes > MOST_CHANGES
     }
 
     /// Runs `work` unless it runs within itself too often: maps can ask each other in a circle.

@@ -1,6 +1,6 @@
 //! Regular expressions as nginx has them: PCRE, over bytes, with captures that variables can ask for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Range;
 
@@ -10,11 +10,26 @@ use pcre2::bytes::{CaptureLocations, Regex as Pcre, RegexBuilder};
 /// PCRE2 that runs here; its own limit on backtracking bounds what a hostile path can cost.
 #[derive(Clone)]
 pub struct Regex {
+    /// Compiled to machine code, whose stack is small: a few kilobytes of `/a/a/a…` are enough for `(/[^/]+)*`
+    /// to run out of it.
     pcre: Pcre,
+    /// The same for such subjects: slower, with its stack on the heap. Only for [`Regex::captures`], which gives
+    /// its memory back.
+    patient: Pcre,
     is_caseless: bool,
     /// Groups with a name, and the slot of the variable that each one sets.
     named: Vec<(usize, usize)>,
 }
+
+/// PCRE2's `PCRE2_ERROR_JIT_STACKLIMIT`.
+const JIT_STACK_LIMIT: i32 = -46;
+
+/// 32 MiB: enough for 64 KiB of path in any expression that is not hostile itself.
+const HEAP_LIMIT: &str = "(*LIMIT_HEAP=32768)";
+
+/// An expression has run into PCRE's limits: whether it matches is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GaveUp;
 
 /// The groups of the last expression that matched: `$1` to `$9`.
 #[derive(Debug, Default)]
@@ -34,10 +49,11 @@ impl Regex {
         mut slot: impl FnMut(&str) -> usize,
     ) -> Result<Self, pcre2::Error> {
         let pcre = RegexBuilder::new().caseless(is_caseless).jit_if_available(true).build(text)?;
+        let patient = RegexBuilder::new().caseless(is_caseless).build(&format!("{HEAP_LIMIT}{text}"))?;
         let names = pcre.capture_names().iter().enumerate();
         let named =
             names.filter_map(|(group, name)| name.as_deref().map(|name| (group, slot(name)))).collect();
-        Ok(Self { pcre, is_caseless, named })
+        Ok(Self { pcre, patient, is_caseless, named })
     }
 
     /// The text of the expression.
@@ -52,21 +68,27 @@ impl Regex {
 
     /// Whether a part of the subject matches. An expression that runs into PCRE's limits does not.
     pub fn is_match(&self, subject: &[u8]) -> bool {
-        self.pcre.is_match(subject).unwrap_or_else(|error| self.gave_up(&error))
+        self.pcre.is_match(subject).unwrap_or_else(|_| matches!(self.captures(subject), Ok(Some(_))))
     }
 
     /// The groups, if a part of the subject matches.
-    pub fn captures(&self, subject: &[u8]) -> Option<Captures> {
-        let mut locations = self.pcre.capture_locations();
-        let found = self.pcre.captures_read(&mut locations, subject);
-        match found {
-            Ok(Some(_)) => Some(Captures::of(subject, &locations)),
-            Ok(None) => None,
-            Err(error) => {
-                self.gave_up(&error);
-                None
-            }
-        }
+    ///
+    /// # Errors
+    /// It ran into PCRE's limits, so that nobody knows.
+    pub fn captures(&self, subject: &[u8]) -> Result<Option<Captures>, GaveUp> {
+        let run = |pcre: &Pcre| {
+            let mut locations = pcre.capture_locations();
+            let found = pcre.captures_read(&mut locations, subject)?;
+            Ok(found.map(|_| Captures::of(subject, &locations)))
+        };
+        let found = run(&self.pcre).or_else(|error: pcre2::Error| match error.code() {
+            JIT_STACK_LIMIT => run(&self.patient),
+            _ => Err(error),
+        });
+        found.map_err(|error| {
+            tracing::warn!(regex = self.as_str(), "a regular expression gave up: {error}");
+            GaveUp
+        })
     }
 
     /// The variables that the named groups set: slot and value.
@@ -77,14 +99,6 @@ impl Regex {
     /// Whether a match sets anything that a variable can ask for.
     pub fn has_named_groups(&self) -> bool {
         !self.named.is_empty()
-    }
-
-    fn gave_up(&self, error: &pcre2::Error) -> bool {
-        tracing::warn!(
-            regex = self.as_str(),
-            "a regular expression gave up, which counts as no match: {error}"
-        );
-        false
     }
 }
 
@@ -123,17 +137,32 @@ pub struct Slots {
     captures: RefCell<Captures>,
     /// The values of the operator's own variables; empty until the first one is set.
     values: RefCell<Vec<Option<Vec<u8>>>>,
+    /// Whether an expression gave up.
+    gave_up: Cell<bool>,
 }
 
 impl Slots {
-    /// Whether the subject matches; if so its groups can be asked for from now on.
+    /// Whether the subject matches; if so its groups can be asked for from now on. An expression that gives up
+    /// does not, and [`Slots::take_gave_up`] tells.
     pub fn matches(&self, regex: &Regex, subject: &[u8]) -> bool {
-        let Some(captures) = regex.captures(subject) else { return false };
+        let captures = match regex.captures(subject) {
+            Ok(Some(captures)) => captures,
+            Ok(None) => return false,
+            Err(GaveUp) => {
+                self.gave_up.set(true);
+                return false;
+            }
+        };
         for (slot, value) in regex.named(&captures) {
             self.set(slot, value.to_vec());
         }
         self.captures.replace(captures);
         true
+    }
+
+    /// Whether an expression gave up since this was asked last.
+    pub fn take_gave_up(&self) -> bool {
+        self.gave_up.take()
     }
 
     /// Nothing is left of the groups, as after an expression of a `rewrite` that did not match.
@@ -207,8 +236,25 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_explodes_is_no_match_and_ends() {
+    fn an_expression_that_explodes_ends_and_says_so() {
         let subject = [b"a".repeat(40), b"!".to_vec()].concat();
-        assert!(!regex("^(a|a|aa)+$").is_match(&subject));
+        let regex = regex("^(a|a|aa)+$");
+        assert!(!regex.is_match(&subject));
+        assert_eq!(regex.captures(&subject).err(), Some(GaveUp));
+        let slots = Slots::default();
+        assert!(!slots.matches(&regex, &subject));
+        assert!(slots.take_gave_up(), "it is not just no match");
+        assert!(!slots.take_gave_up(), "that is told once");
+    }
+
+    #[test]
+    fn the_longest_path_matches_what_needs_more_stack_than_the_compiled_code_has() {
+        let slots = Slots::default();
+        let subject = [b"/a".repeat(32_000), b"/x".to_vec()].concat();
+        assert!(slots.matches(&regex("^(/[^/]+)*/x$"), &subject));
+        assert!(regex("^(/[^/]+)*/x$").is_match(&subject));
+        assert!(!slots.matches(&regex("^(/[^/]+)*/y$"), &subject));
+        assert!(slots.matches(&regex("^/(a|b|/)*x$"), &subject));
+        assert!(!slots.take_gave_up());
     }
 }

@@ -58,6 +58,8 @@ pub enum Verdict {
     BadPath,
     /// There is no named location of this name.
     NoSuchName(String),
+    /// An expression gave up. What it guards must not be open because of that: as in nginx it is an error.
+    GaveUp,
 }
 
 /// How a script ended.

@@ -81,7 +81,7 @@ pub enum Then {
 /// A `return`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Return {
-    /// The status, up to 999.
+    /// The status, from 200 to 999.
     pub status: u16,
     /// The body, or the `Location` of a redirect; `None`: nothing is written behind the status.
     pub text: Option<Template>,

@@ -42,7 +42,7 @@ fn parts(text: &str) -> Result<(Vec<u16>, PageStatus, String), String> {
     if let Some(status) = words.last().and_then(|word| word.strip_prefix('=')) {
         answer = match status {
             "" => PageStatus::OfPage,
-            status => PageStatus::Fixed(number(status, 100..=999)?),
+            status => PageStatus::Fixed(number(status, 200..=999)?),
         };
         words.pop();
     }

@@ -171,7 +171,7 @@ impl Check<'_> {
                 }
                 let status = table.status.given()?;
                 let text = table.text.given().map(|text| self.template(text));
-                let status = self.in_range(*status.get_ref(), status, "status", 100..=999)? as u16;
+                let status = self.in_range(*status.get_ref(), status, "status", 200..=999)? as u16;
                 Some(Return { status, text: text.flatten() })
             }
         }
@@ -186,7 +186,7 @@ impl Check<'_> {
         if is_url(text) {
             return Some(Return { status: 302, text: Some(template(self, text)?) });
         }
-        let status = first.parse::<u16>().ok().filter(|status| *status <= 999);
+        let status = first.parse::<u16>().ok().filter(|status| (200..=999).contains(status));
         let Some(status) = status else {
             let mistake = Mistake::new(span, format!("`return`: `{first}` is neither a status nor a URL"));
             let help = "write `\"404\"`, `\"200 'a text'\"`, `\"301 https://$host$request_uri\"` or a URL";
