@@ -129,7 +129,12 @@ impl Url {
     /// What is wrong with it, and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(format!("`{text}` has no scheme; write `http://{}`", text.trim_start_matches('/')));
+            let rest = match text {
+                "" => "HOST/".to_owned(),
+                path if path.starts_with('/') && !path.starts_with("//") => format!("HOST{path}"),
+                rest => rest.trim_start_matches('/').to_owned(),
+            };
+            return Err(format!("`{text}` has no scheme; write `http://{rest}`"));
         };
         let scheme = Scheme::parse(scheme)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -216,7 +221,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), String> {
     if host.is_empty() || (host.contains(':') && !is_bracketed) {
         return Err(match host.is_empty() {
             true => "the URL has no host".to_owned(),
-            false => format!("an IPv6 address stands in brackets: `[{text}]`"),
+            false => format!("an IPv6 address stands in brackets: `[{}]`", text.trim_matches(['[', ']'])),
         });
     }
     if host.contains(|c: char| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
@@ -316,6 +321,21 @@ mod tests {
         assert!(!literal.contains("Sec-WebSocket"), "{literal}");
         let other = head("GET", "wss://a.b/", &["Sec-WebSocket-Version: 8"]);
         assert!(other.contains("Version: 8\r\n") && !other.contains("Version: 13"), "{other}");
+    }
+
+    #[test]
+    fn what_was_probably_meant_is_said_of_what_is_no_url() {
+        for (url, meant) in [
+            ("a.b/x", "write `http://a.b/x`"),
+            ("//a.b/x", "write `http://a.b/x`"),
+            ("/x", "write `http://HOST/x`"),
+            ("", "write `http://HOST/`"),
+            ("http://::1/", "in brackets: `[::1]`"),
+            ("http://[::1/", "in brackets: `[::1]`"),
+        ] {
+            let error = Url::parse(url).unwrap_err();
+            assert!(error.contains(meant), "{url}: {error}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::MANY;
 use crate::config::UpstreamServer;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, TextOr, Value};
+use crate::config::read::nearest;
 use crate::config::units::{self, Wrong};
 
 /// What is wrong with a parameter, and what would be right.
@@ -156,9 +157,13 @@ fn parameter(server: Option<&mut UpstreamServer>, word: &str, address: &str) -> 
             return Err((format!("`{name}` is not supported yet"), "leave it out".to_owned()));
         }
         _ => {
-            let help = format!(
-                "several servers are written as an array; a share is written `\"{address} weight=2\"`"
-            );
+            let known = ["weight", "max_fails", "fail_timeout", "max_conns", "backup", "down"];
+            let help = match nearest(name, &known) {
+                Some(meant) => format!("write `{}`", word.replacen(name, meant, 1)),
+                None => format!(
+                    "several servers are written as an array; a share is written `\"{address} weight=2\"`"
+                ),
+            };
             return Err((format!("`{word}` is not known behind the address of a server"), help));
         }
     }

@@ -26,7 +26,10 @@ impl Word {
         match self {
             Self::Needless(why) => Mistake::new(span, format!("`{name}` is needless in hopgate: {why}"))
                 .label("needless")
-                .help("delete the line"),
+                .help(match name {
+                    "http" => "delete `[http]`, and `http.` before other names: `[[server]]`",
+                    _ => "delete the line",
+                }),
             Self::Renamed(key, example, place) => {
                 let value = same_value(value).unwrap_or_else(|| (*example).to_owned());
                 Mistake::new(span, format!("`{name}` has another name in hopgate"))

@@ -26,6 +26,12 @@ fn mistake(text: &str, document: &DeTable<'_>, error: &Error) -> Mistake {
     let plain = |message: &str| Mistake::new(span.clone(), message).kind(MistakeKind::Syntax);
     match error.message() {
         message if message.starts_with("string values must be quoted") => unquoted(text, span.clone()),
+        message if message.starts_with("invalid float") || message.starts_with("invalid integer") => {
+            not_a_number(text, span.clone()).unwrap_or_else(|| plain(message))
+        }
+        message if message.starts_with("missing escaped value") || message.starts_with("too few unicode") => {
+            no_escape(text, line, start).unwrap_or_else(|| plain(message))
+        }
         "duplicate key" => duplicate(document, span.clone(), &text[span]),
         message if message.starts_with("key with no value") => no_value(text, line, span),
         message if message.starts_with("unexpected key or value") && text[start..].starts_with(';') => {
@@ -56,10 +62,70 @@ fn unquoted(text: &str, span: Range<usize>) -> Mistake {
     Mistake::new(span, message).label("not in quotes").help(help).kind(MistakeKind::Syntax)
 }
 
+/// What begins like a number and is none: an address, mostly.
+fn not_a_number(text: &str, span: Range<usize>) -> Option<Mistake> {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '=' | '[' | ']' | '{' | '}' | ',' | '#');
+    let start = text[..span.start].rfind(ends).map_or(0, |end| end + 1);
+    let end = text[span.start..].find(ends).map_or(text.len(), |length| span.start + length);
+    text[start..end].starts_with(|c: char| c.is_ascii_digit()).then(|| unquoted(text, start..end))
+}
+
+/// A regular expression in `"…"`, where TOML has a meaning of its own for `\`.
+fn no_escape(text: &str, line: Range<usize>, at: usize) -> Option<Mistake> {
+    let opening = opening_quote(&text[line.start..at])? + line.start;
+    let closing = opening + 1 + closing_quote(&text[opening + 1..line.end])?;
+    let escape = text[..at].rfind('\\')?..text.ceil_char_boundary((at + 1).min(line.end));
+    let meant = text[opening + 1..closing].replace("\\\\", "\\").replace("\\\"", "\"");
+    let help = match meant.contains('\'') {
+        false => format!("write `'{meant}'`: between `'` a `\\` stands for itself"),
+        true => format!("write `\"{}\"`", meant.replace('\\', "\\\\").replace('"', "\\\"")),
+    };
+    let message = format!("`{}` means nothing in a text between `\"`", &text[escape.clone()]);
+    Some(Mistake::new(escape, message).help(help).kind(MistakeKind::Syntax))
+}
+
+/// Where the text between `"` begins that goes on at the end of this part of a line.
+fn opening_quote(part: &str) -> Option<usize> {
+    let mut opening = None;
+    let mut is_literal = false;
+    let mut bytes = part.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (byte, opening) {
+            (b'\\', Some(_)) => drop(bytes.next()),
+            (b'"', Some(_)) => opening = None,
+            (b'"', None) if !is_literal => opening = Some(at),
+            (b'\'', None) => is_literal = !is_literal,
+            _ => {}
+        }
+    }
+    opening
+}
+
+/// Where a text between `"` ends.
+fn closing_quote(rest: &str) -> Option<usize> {
+    let mut bytes = rest.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'\\' => drop(bytes.next()),
+            b'"' => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The keys of which nginx has a line for each entry.
+const TABLES: &[&str] = &["proxy_set_header", "add_header", "auth_request_set", "set", "types"];
+
 fn duplicate(document: &DeTable<'_>, span: Range<usize>, key: &str) -> Mistake {
+    let help = match TABLES.contains(&key) {
+        true => format!("write one table for all of them: `{key} = {{ NAME = \"value\", OTHER = \"value\" }}`"),
+        false => "delete one of them; several tables of one kind are written `[[server]]`, several values as an array"
+            .to_owned(),
+    };
     let mistake = Mistake::new(span.clone(), format!("`{key}` stands here for the second time"))
         .label("again")
-        .help("delete one of them; several tables of one kind are written `[[server]]`, several values as an array")
+        .help(help)
         .kind(MistakeKind::Syntax);
     match nearest_before(document, key.trim_matches(['"', '\'']), span.start) {
         Some(first) => mistake.also(first, "first here"),

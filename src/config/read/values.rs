@@ -345,10 +345,20 @@ impl<T: Table> FromToml for Named<T> {
         let DeValue::Table(table) = value.get_ref() else {
             let message =
                 format!("`{key}` must be a table with a name, `[{key}.NAME]`, not {}", kind(value.get_ref()));
-            return reader.wrong(value, message, None);
+            return reader.wrong(
+                value,
+                message,
+                Some(format!("write `[{key}.{}]`", own_name(value.get_ref()))),
+            );
         };
         Some(Self(named_tables(key, table, reader)))
     }
+}
+
+/// The name that somebody gave the only table of an array by a key: `name = "app"`.
+fn own_name<'a>(value: &'a DeValue<'_>) -> &'a str {
+    let tables = value.as_array().map(|array| array.iter().filter_map(|entry| entry.get_ref().as_table()));
+    tables.into_iter().flatten().find_map(|table| table.get("name")?.get_ref().as_str()).unwrap_or("NAME")
 }
 
 fn named_tables<T: Table>(

@@ -10,6 +10,12 @@ use crate::config::words::words;
 /// Looks at every expression of a file, and at the texts that were probably meant as one.
 pub(super) fn find(file: &Top, found: &mut Vec<Mistake>) {
     for map in tables(&file.map) {
+        if let Some(source) = map.get_ref().source.given().filter(|source| !source.get_ref().contains('$')) {
+            let text = source.get_ref();
+            let mistake =
+                Mistake::warning(source.span(), format!("`{text}` is always the same: it is no variable"));
+            found.push(mistake.help(format!("write `source = \"${text}\"`")));
+        }
         let entries = map.get_ref().entries.given().map(|entries| entries.get_ref().0.as_slice());
         for (key, _) in entries.unwrap_or_default() {
             if let Some(text) = key.get_ref().strip_prefix('~') {

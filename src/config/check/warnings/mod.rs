@@ -7,6 +7,7 @@ mod lists;
 pub(super) mod paths;
 mod shadows;
 mod slashes;
+mod strays;
 mod timeouts;
 mod unreachable;
 mod unused;
@@ -36,10 +37,12 @@ pub(super) fn find(file: &Top, text: &str, config: &Config, unused: &HashSet<Str
         }
         let inner = site.places.iter().map(|place| &place.written.get_ref().for_locations);
         for level in inner.chain([own]) {
+            strays::find(level, &mut found);
             timeouts::find(level, &mut found);
             lists::find(level, &mut found);
         }
     }
+    strays::find(&file.for_locations, &mut found);
     timeouts::find(&file.for_locations, &mut found);
     lists::find(&file.for_locations, &mut found);
     expressions::find(file, &mut found);
