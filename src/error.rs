@@ -25,6 +25,8 @@ pub enum ProxyError {
     Host(&'static str),
     /// CONNECT and TRACE are not for a reverse proxy (R33).
     Method,
+    /// A field that is no list stands twice; names it.
+    Repeated(&'static str),
     /// An `Expect` other than `100-continue`.
     Expectation,
     /// No location of the server is for this path.
@@ -138,7 +140,7 @@ impl ProxyError {
             Self::Head(HeadError::Version) => 505,
             Self::Head(HeadError::Syntax | HeadError::Framing) => 400,
             Self::HeadTimeout | Self::BodyTimeout => 408,
-            Self::Target(_) | Self::Host(_) | Self::Body(_) => 400,
+            Self::Target(_) | Self::Host(_) | Self::Body(_) | Self::Repeated(_) => 400,
             Self::Method => 405,
             Self::Expectation => 417,
             Self::NoLocation | Self::Internal | Self::AccelRedirect => 404,
@@ -203,6 +205,7 @@ impl ProxyError {
             Self::Head(_)
             | Self::HeadTimeout
             | Self::Host(_)
+            | Self::Repeated(_)
             | Self::Method
             | Self::Body(_)
             | Self::BodyTimeout
@@ -264,6 +267,7 @@ impl fmt::Display for ProxyError {
             }
             Self::Target(TargetError::AboveRoot) => "the path leads out of the root",
             Self::Host(what) => what,
+            Self::Repeated(name) => return write!(f, "the field `{name}` stands twice: nobody knows which one counts"),
             Self::Method => "CONNECT and TRACE are not served",
             Self::Expectation => "the request expects something other than 100-continue",
             Self::AccelRedirect => "the upstream's `X-Accel-Redirect` is no path, or leads out of the root",

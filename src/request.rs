@@ -97,6 +97,9 @@ fn checked(head: &RequestHead, slashes: EncodedSlashes) -> Result<(Target, BodyL
     if head.method() == b"TRACE" {
         return Err(ProxyError::Method);
     }
+    if let Some(name) = repeated(head) {
+        return Err(ProxyError::Repeated(name));
+    }
     let body = head.body_length().map_err(ProxyError::Head)?;
     let is_options = head.method() == b"OPTIONS";
     let target = Target::parse(head.target(), is_options, slashes).map_err(ProxyError::Target)?;
@@ -109,6 +112,22 @@ fn checked(head: &RequestHead, slashes: EncodedSlashes) -> Result<(Target, BodyL
     } else {
         Err(ProxyError::Expectation)
     }
+}
+
+/// A field that may stand once only (RFC 9110 §5.3) and stands twice. Which of two credentials counts would be
+/// for each reader to say, and they would not agree; nginx refuses these, too.
+fn repeated(head: &RequestHead) -> Option<&'static str> {
+    const ONCE: [&str; 5] =
+        ["Authorization", "Content-Range", "If-Modified-Since", "If-Range", "If-Unmodified-Since"];
+    let mut seen = [false; ONCE.len()];
+    for field in head.fields.iter() {
+        let same = |name: &&str| field.name.eq_ignore_ascii_case(name.as_bytes());
+        let Some(index) = ONCE.iter().position(same) else { continue };
+        if std::mem::replace(&mut seen[index], true) {
+            return Some(ONCE[index]);
+        }
+    }
+    None
 }
 
 impl Request {

@@ -375,6 +375,15 @@ fn r25_a_small_body_that_nobody_wants_is_no_part_of_the_next_request() {
 }
 
 #[test]
+fn a_field_that_may_stand_once_and_stands_twice_is_refused() {
+    expect_refusals(&[
+        ("credentials", b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nauthorization: b\r\n\r\n", 400),
+        ("dates", b"GET / HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: a\r\nIf-Modified-Since: a\r\n\r\n", 400),
+        ("a range", b"GET / HTTP/1.1\r\nHost: a\r\nIf-Range: a\r\nX: y\r\nIf-Range: b\r\n\r\n", 400),
+    ]);
+}
+
+#[test]
 fn r29_there_is_exactly_one_valid_host() {
     expect_refusals(&[
         ("none", b"GET / HTTP/1.1\r\n\r\n", 400),
