@@ -247,10 +247,10 @@ async fn fail(
     answer(local, client, exchange, Reply::of_error(&error), after).await
 }
 
-/// Writes the access line.
+/// Writes the access lines.
 fn record(local: &Rc<Local>, client: &Client, exchange: &mut Exchange) {
     exchange.outcome.late.duration = exchange.started().elapsed();
-    if let Some(log) = exchange.access_log() {
+    for log in exchange.access_logs() {
         local.lines.request(log, &exchange.values(client));
     }
 }

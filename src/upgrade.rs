@@ -214,13 +214,12 @@ fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Ans
     exchange.outcome.late.sent = head.len() as u64;
     exchange.outcome.late.duration = exchange.started().elapsed();
     exchange.outcome.late.tunnel = Some(TunnelLine { id: client.info.id.to_string(), end: None });
-    let line = exchange.access_log().and_then(|log| {
-        let values = exchange.values(&client);
-        local.lines.request(log, &values).then(|| AccessLines::prepare(log, &values))
-    });
+    let values = exchange.values(&client);
+    let logs = exchange.access_logs().iter().filter(|log| local.lines.request(log, &values));
+    let lines = logs.map(|log| AccessLines::prepare(log, &values)).collect();
     let location = exchange.location();
     let report = Report {
-        line,
+        lines,
         id: client.info.id,
         started: exchange.started(),
         head_received: exchange.outcome.late.head_received,

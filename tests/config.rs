@@ -257,7 +257,7 @@ fn the_innermost_value_wins() {
     assert!(location.upgrade.websocket);
     let names: Vec<_> = location.set_headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["X-In"], "a table replaces the one of the level outside");
-    let log = location.access_log.as_ref().unwrap();
+    let log = &location.access_logs[0];
     assert_eq!((&log.target, log.format.escape), (&LogTarget::File("/var/log/a".into()), Escape::Json));
 }
 

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::process::Stdio;
@@ -403,6 +404,35 @@ fn a_request_has_its_line_only_if_the_condition_says_so() {
         hopgate.wait_for_access("/last");
         assert_eq!(hopgate.access_lines("/"), ["/yes?log=1", "/00?log=00", "/last?log=x"]);
     }
+}
+
+#[test]
+fn a_location_may_have_several_logs() {
+    let app = App::named("hello");
+    let dir = Dir::new();
+    let top = format!(
+        "log_format = {{ short = \"short $uri $tunnel_event\" }}\naccess_log = [\"stdout short\", {{ path = \"{}\", \
+         format = \"short\" }}]",
+        dir.path("second log")
+    );
+    let hopgate = Hopgate::start(&logging(app.addr(), &top, ""));
+    let mut client = hopgate.connect();
+    client.send("GET /both HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.expect_status(200);
+    hopgate.wait_for_access("short /both");
+    eventually("the second log has its line", || {
+        fs::read_to_string(dir.join("second log")).is_ok_and(|log| log == "short /both -\n")
+    });
+
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::start(&logging(upstream.addr(), &top, ""));
+    let (client, server) = open_tunnel(&hopgate, &upstream);
+    drop((client, server));
+    hopgate.wait_for_access(" end");
+    let has_both = |log: String| log.contains(" start") && log.contains(" end");
+    eventually("the second log has both lines of the tunnel", || {
+        fs::read_to_string(dir.join("second log")).is_ok_and(has_both)
+    });
 }
 
 #[test]

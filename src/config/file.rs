@@ -218,7 +218,7 @@ section! {
         tunnel_idle_timeout: OffOr<Duration>,
         tunnel_linger: Duration,
         tunnel_max_age: OffOr<Duration>,
-        access_log: TextOr<AccessLog>,
+        access_log: OneOrMany<TextOr<AccessLog>>,
         error_page: OneOrMany<String>,
         proxy_intercept_errors: bool,
         recursive_error_pages: bool,

@@ -200,8 +200,8 @@ pub struct Location {
     pub pass_trailers: bool,
     /// Who may come, and how often.
     pub access: AccessRules,
-    /// Where requests are recorded; `None`: nowhere.
-    pub access_log: Option<Arc<AccessLog>>,
+    /// Where requests are recorded.
+    pub access_logs: Arc<[Arc<AccessLog>]>,
     /// What becomes of answers.
     pub responses: ResponseRules,
     /// What becomes of requests for the upstream.

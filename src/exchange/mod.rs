@@ -255,8 +255,8 @@ impl Exchange {
     }
 
     /// Where it is recorded.
-    pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
-        self.location().access_log.as_ref()
+    pub fn access_logs(&self) -> &[Arc<AccessLog>] {
+        &self.location().access_logs
     }
 
     /// What the variables can ask about.

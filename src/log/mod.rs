@@ -80,8 +80,9 @@ impl LogWriter {
     /// The first that cannot, with its path.
     pub fn check(config: &Config) -> io::Result<()> {
         let servers = config.servers.iter();
-        let logs = servers.flat_map(|server| server.locations.iter().map(|location| &location.access_log));
-        for log in logs.flatten() {
+        let logs =
+            servers.flat_map(|server| server.locations.iter().flat_map(|location| &*location.access_logs));
+        for log in logs {
             if let LogTarget::File(path) = &log.target {
                 open(path).map_err(|error| {
                     io::Error::new(error.kind(), format!("access_log {}: {error}", path.display()))

@@ -58,8 +58,8 @@ pub struct Limits {
 /// What is told of a tunnel at its end.
 #[derive(Debug)]
 pub struct Report {
-    /// Its access line, if there is a log.
-    pub line: Option<Prepared>,
+    /// Its access lines, one for each log.
+    pub lines: Box<[Prepared]>,
     /// Its number, that of the client's connection.
     pub id: u64,
     /// When its request began.
@@ -268,7 +268,7 @@ impl Tunnel {
             body_sent: self.to_client.delivered(),
             tunnel: Some(TunnelLine { id: report.id.to_string(), end: Some(cause) }),
         };
-        if let Some(line) = &report.line {
+        for line in &report.lines {
             self.local.lines.end(line, &late);
         }
         match end.setting(report.idle_setting) {

@@ -110,12 +110,12 @@ impl Check<'_> {
             Some((_, pass)) => Content::Proxy(pass?),
         };
         let internal = plain(&file.internal).unwrap_or(false);
-        let access_log = self.access_log(settings);
+        let access_logs = self.access_logs(settings);
         let matcher = matcher?;
         let url = file.proxy_pass.given().map(|url| url.get_ref().as_str());
         let redirect = url.and_then(|url| default_redirect(url, matcher.path()));
         let mut location =
-            self.with_settings(matcher, content, script, internal, settings.clone(), access_log);
+            self.with_settings(matcher, content, script, internal, settings.clone(), access_logs);
         location.responses = settings.responses.rules(redirect);
         location.files.try_files = try_files;
         Some(location)
@@ -123,12 +123,12 @@ impl Check<'_> {
 
     /// What a server says outside of its locations, as a location of its own.
     pub(super) fn outer_location(&mut self, written: &file::Server, settings: &Settings) -> Location {
-        let access_log = self.access_log(settings);
+        let access_logs = self.access_logs(settings);
         let nowhere = PathMatcher::Named(String::new());
         let content = if settings.files.has_root() { Content::Files } else { Content::Nothing };
         let try_files = self.try_files(&written.try_files, &settings.files);
         let mut location =
-            self.with_settings(nowhere, content, Vec::new(), false, settings.clone(), access_log);
+            self.with_settings(nowhere, content, Vec::new(), false, settings.clone(), access_logs);
         location.files.try_files = try_files;
         location
     }
@@ -140,7 +140,7 @@ impl Check<'_> {
         script: Vec<Step>,
         internal: bool,
         settings: Settings,
-        access_log: Option<Arc<AccessLog>>,
+        access_logs: Arc<[Arc<AccessLog>]>,
     ) -> Location {
         Location {
             access: self.access_rules(settings.access.clone()),
@@ -165,7 +165,7 @@ impl Check<'_> {
             pass_trailers: settings.pass_trailers.unwrap_or(false),
             files: settings.files.rules(),
             error_pages: settings.error_pages.unwrap_or_default(),
-            access_log,
+            access_logs,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::Check;
 use super::headers::bad_template;
 use super::names::Names;
 use crate::config::error::{Mistake, MistakeKind};
-use crate::config::file::{self, Named, TextOr, Value};
+use crate::config::file::{self, Named, OneOrMany, TextOr, Value};
 use crate::config::{AccessLog, ErrorLog, Escape, LogFormat, LogTarget};
 use crate::routing::variables::Template;
 
@@ -30,13 +30,6 @@ const JSON: &str = "{\"time\":\"$time_iso8601\",\"remote_addr\":\"$remote_addr\"
                     \"upstream_status\":\"$upstream_status\",\
                     \"upstream_response_time\":\"$upstream_response_time\",\"tunnel_id\":\"$tunnel_id\",\
                     \"tunnel_event\":\"$tunnel_event\",\"tunnel_end\":\"$tunnel_end\"}";
-
-/// What `access_log` says at some level.
-#[derive(Clone)]
-pub(super) enum Access {
-    Off,
-    To(Arc<AccessLog>),
-}
 
 /// A target, a format, and a condition.
 type AccessWords = (Spanned<String>, Option<Spanned<String>>, Option<Spanned<String>>);
@@ -166,11 +159,23 @@ impl Check<'_> {
         }
     }
 
-    /// What `access_log` says at one level of the file.
-    pub(super) fn access(&mut self, written: &Value<TextOr<file::AccessLog>>) -> Option<Access> {
-        let log = written.given()?;
+    /// What `access_log` says at one level of the file. As in nginx `"off"` among them takes all of them away.
+    pub(super) fn access(
+        &mut self,
+        written: &Value<OneOrMany<TextOr<file::AccessLog>>>,
+    ) -> Option<Arc<[Arc<AccessLog>]>> {
+        let entries = &written.given()?.get_ref().0;
+        let is_off = |entry: &Spanned<TextOr<file::AccessLog>>| matches!(entry.get_ref(), TextOr::Text(text) if text == "off");
+        let logs: Vec<_> =
+            entries.iter().filter(|entry| !is_off(entry)).map(|entry| self.one_log(entry)).collect();
+        if entries.iter().any(is_off) {
+            return Some(Arc::default());
+        }
+        logs.into_iter().collect()
+    }
+
+    fn one_log(&mut self, log: &Spanned<TextOr<file::AccessLog>>) -> Option<Arc<AccessLog>> {
         let (target, format, condition) = match log.get_ref() {
-            TextOr::Text(text) if text == "off" => return Some(Access::Off),
             TextOr::Text(text) => self.access_words(text, log.span())?,
             TextOr::Table(table) => {
                 if table.path.is_absent() {
@@ -191,7 +196,7 @@ impl Check<'_> {
         };
         let target = self.target("access_log", &target)?;
         let log = AccessLog { target, format: format?, condition };
-        Some(Access::To(self.shared(log)))
+        Some(self.shared(log))
     }
 
     /// The parts of `"TARGET [FORMAT] [if=$VARIABLE]"`.

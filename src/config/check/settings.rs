@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::access::AccessSettings;
 use super::files::FileSettings;
-use super::logs::Access;
 use super::next_upstream::NextSettings;
 use super::responses::ResponseSettings;
 use super::{Check, plain};
@@ -32,7 +31,7 @@ pub(super) struct Settings {
     tunnel_idle: Option<Idle>,
     tunnel_linger: Option<Duration>,
     tunnel_age: Option<OffOr<Duration>>,
-    access_log: Option<Access>,
+    access_log: Option<Arc<[Arc<AccessLog>]>>,
     pub(super) next: NextSettings,
     pub(super) access: AccessSettings,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
@@ -199,12 +198,11 @@ impl Check<'_> {
         }
     }
 
-    /// The access log that a level has in the end.
-    pub(super) fn access_log(&mut self, settings: &Settings) -> Option<Arc<AccessLog>> {
+    /// The access logs that a level has in the end.
+    pub(super) fn access_logs(&mut self, settings: &Settings) -> Arc<[Arc<AccessLog>]> {
         match &settings.access_log {
-            Some(Access::Off) => None,
-            Some(Access::To(log)) => Some(Arc::clone(log)),
-            None => self.default_access_log(),
+            Some(logs) => Arc::clone(logs),
+            None => self.default_access_log().into_iter().collect(),
         }
     }
 

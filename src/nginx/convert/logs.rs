@@ -6,12 +6,15 @@ use crate::nginx::parse::Directive;
 
 /// `access_log PATH [FORMAT] [if=…]`, `access_log off`
 pub fn access_log(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    if scope.table.has(key) {
-        return convert
-            .report(directive, "hopgate writes one access log: the first one is carried over; delete one");
-    }
     let target = directive.arg(0);
-    if target == "off" {
+    // nginx: `off` takes away the others of its block, too.
+    if target == "off"
+        || scope
+            .table
+            .find(key)
+            .is_some_and(|entry| matches!(&entry.item.value, Value::Text(text) if text == "off"))
+    {
+        scope.table.without(&[key]);
         return scope.set(key, text(directive, "off"));
     }
     let target = if target.starts_with("syslog:") {
@@ -50,7 +53,21 @@ pub fn access_log(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
         condition = None;
     }
     let target = place(convert, target);
-    scope.set(key, Item::from(written(&target, &own_name(&format), condition), origin(directive)));
+    let item = Item::from(written(&target, &own_name(&format), condition), origin(directive));
+    if !scope.table.has(key) {
+        return scope.set(key, item);
+    }
+    let entry = scope.table.entry(key, Value::List(Vec::new()));
+    match &mut entry.item.value {
+        Value::List(items) => items.push(item),
+        _ => {
+            let first = Item {
+                value: std::mem::replace(&mut entry.item.value, Value::List(Vec::new())),
+                ..entry.item.clone()
+            };
+            entry.item.value = Value::List(vec![first, item]);
+        }
+    }
 }
 
 /// A target, its format and its condition: as a text, or as a table if a blank would be taken for an end.
