@@ -3,11 +3,10 @@
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
-use clap::Parser;
 use hopgate::cli::{Cli, Command, EXIT_BUG, check, demo, explain, import, run};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_or_exit();
     // The panic has said what is wrong by then; the code says that it is nobody else's mistake.
     let code = catch_unwind(|| match &cli.command {
         Command::Run(arguments) => run::run(arguments),

@@ -484,3 +484,23 @@ fn what_a_client_sent_before_its_fin_is_answered() {
     assert_eq!(client.expect_status(200).text(), "two");
     client.expect_eof();
 }
+
+#[test]
+fn a_host_that_would_be_empty_is_the_upstreams_since_no_request_may_be_without_one() {
+    let upstream = Upstream::listen();
+    let url = format!("http://{}", upstream.addr());
+    let hopgate = Hopgate::start(&format!(
+        r#"
+        [[server]]
+        listen = "127.0.0.1:0"
+        [[server.location]]
+        path = "/"
+        proxy_pass = "{url}"
+        proxy_set_header = {{ Host = "$http_host" }}
+        "#
+    ));
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    let mut server = upstream.accept();
+    server.expect_head("GET / HTTP/1.1", &[&format!("Host: {}", upstream.addr())]);
+}

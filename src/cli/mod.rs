@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::units::{self, Wrong};
@@ -57,6 +58,25 @@ pub struct Cli {
     /// What is to be done.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the arguments of the process, or leaves it and says what is wrong with them.
+    pub fn parse_or_exit() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            let file = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(text)) if text.ends_with(".toml") => {
+                    Some(format!("--config {text}"))
+                }
+                _ => None,
+            };
+            if let Some(option) = file.filter(|_| error.kind() == ErrorKind::UnknownArgument) {
+                let tip = format!("a configuration is named with `{option}`").into();
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            }
+            error.exit()
+        })
+    }
 }
 
 /// What can be done.

@@ -207,15 +207,15 @@ impl RequestRules<'_> {
     fn own(&self, out: &mut Vec<u8>) {
         for (name, template) in self.location.set_headers.iter().filter(|(_, template)| !template.is_empty())
         {
-            self.configured(out, name, template);
+            let is_written = self.configured(out, name, template);
+            // RFC 9112 §3.2: no request of HTTP/1.1 is without one; of `$http_host` nothing may have come.
+            if !is_written && name.as_str().eq_ignore_ascii_case("host") {
+                self.host(out);
+            }
         }
         let fields = &self.request.head.fields;
-        if self.request.head.fields.values(Known::Host).next().is_none() {
-            self.default(out, "Host", |out| {
-                let host = self.request.authority.as_deref();
-                let host = host.unwrap_or_else(|| self.values.proxy_host());
-                out.extend_from_slice(host.as_bytes());
-            });
+        if self.request.head.fields.values(Known::Host).next().is_none() && !self.is_overridden(b"host") {
+            self.host(out);
         }
         if !self.sets_forwarded() {
             return;
@@ -239,13 +239,21 @@ impl RequestRules<'_> {
         }
     }
 
-    /// Writes what `proxy_set_header` says. nginx: a field whose value is empty is not sent.
+    fn host(&self, out: &mut Vec<u8>) {
+        let host = self.request.authority.as_deref().unwrap_or_else(|| self.values.proxy_host());
+        out.extend_from_slice(b"Host: ");
+        out.extend_from_slice(host.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes what `proxy_set_header` says, and whether there was anything to be written. nginx: a field whose
+    /// value is empty is not sent.
     fn configured(
         &self,
         out: &mut Vec<u8>,
         name: &FieldName,
         template: &crate::routing::variables::Template,
-    ) {
+    ) -> bool {
         let start = out.len();
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
@@ -254,9 +262,10 @@ impl RequestRules<'_> {
         // R17: a decoded path can hold any byte; a field with one that may not stand in it is not sent.
         if out.len() == value || !is_clean(&out[value..]) {
             out.truncate(start);
-        } else {
-            out.extend_from_slice(b"\r\n");
+            return false;
         }
+        out.extend_from_slice(b"\r\n");
+        true
     }
 
     fn default(&self, out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {

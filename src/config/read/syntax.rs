@@ -48,6 +48,7 @@ fn mistake(text: &str, document: &DeTable<'_>, error: &Error) -> Mistake {
 const NO_BRACE: &str = "a table does not end with `}` in TOML: the next one ends it";
 
 fn unquoted(text: &str, span: Range<usize>) -> Mistake {
+    let span = with_brackets(text, span);
     let value = text[span.clone()].trim().trim_end_matches(';').trim_end();
     if value.is_empty() {
         return Mistake::new(span, "there is no value behind the `=`").kind(MistakeKind::Syntax);
@@ -60,6 +61,19 @@ fn unquoted(text: &str, span: Range<usize>) -> Mistake {
     };
     let message = format!("a text must stand in quotes: {}", text[span.clone()].trim());
     Mistake::new(span, message).label("not in quotes").help(help).kind(MistakeKind::Syntax)
+}
+
+/// The brackets of an IPv6 address are its own and not those of an array.
+fn with_brackets(text: &str, span: Range<usize>) -> Range<usize> {
+    let is_ipv6 = text[span.clone()].trim().parse::<std::net::Ipv6Addr>().is_ok();
+    let (Some(before), Some(behind)) =
+        (text[..span.start].strip_suffix('['), text[span.end..].strip_prefix(']'))
+    else {
+        return span;
+    };
+    let port =
+        behind.strip_prefix(':').map_or(0, |port| 1 + port.bytes().take_while(u8::is_ascii_digit).count());
+    if is_ipv6 && port > 1 { before.len()..span.end + 1 + port } else { span }
 }
 
 /// What begins like a number and is none: an address, mostly.
