@@ -459,7 +459,11 @@ fn wrong_usage_leaves_with_2() {
         assert_eq!(hopgate(arguments).status.code(), Some(2), "{arguments:?}");
     }
     let said = hopgate(&["check", "--strict", "a.toml"]).stderr;
-    assert!(text(&said).contains("tip: a configuration is named with `--config a.toml`\n"), "{}", text(&said));
+    assert!(
+        text(&said).contains("tip: a configuration is named with `--config a.toml`\n"),
+        "{}",
+        text(&said)
+    );
 }
 
 #[test]

@@ -221,3 +221,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_file_in_utf_16_is_called_one() {
+    let path = std::env::temp_dir().join(format!("hopgate-utf-16-{}.conf", std::process::id()));
+    let text: Vec<u8> = "\u{feff}server { listen 80; }".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&path, text).unwrap();
+    let output = import(&path, &[]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("it is no text in UTF-8, but UTF-16 or no text at all"), "{said}");
+}

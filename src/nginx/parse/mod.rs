@@ -169,6 +169,9 @@ fn read_text(path: &Path) -> io::Result<String> {
     if bytes.len() as u64 > LARGEST {
         return Err(io::Error::other("it has more than 16 MiB, as no configuration has"));
     }
+    if bytes.contains(&0) {
+        return Err(io::Error::other("it is no text in UTF-8, but UTF-16 or no text at all"));
+    }
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
