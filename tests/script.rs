@@ -342,3 +342,29 @@ fn a_body_that_nobody_wants_is_not_taken_for_the_next_request() {
     client.finish();
     client.expect_eof();
 }
+
+#[test]
+fn maps_that_ask_each_other_come_to_an_end() {
+    let hopgate = Hopgate::start(
+        r#"
+        [[map]]
+        source = "$b$b"
+        variable = "a"
+        default = "a$b$b"
+        volatile = true
+
+        [[map]]
+        source = "$a$a"
+        variable = "b"
+        default = "b$a$a"
+        volatile = true
+
+        [[server]]
+        listen = "127.0.0.1:0"
+        location = [{ path = "/", return = "200 '<$a>'" }]
+        "#,
+    );
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.expect_status(200).text(), "<abb>");
+}

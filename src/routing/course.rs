@@ -31,8 +31,8 @@ pub struct Course {
     changes: u8,
     /// Made when somebody asks for it.
     id: Cell<Option<[u64; 2]>>,
-    /// Of maps that ask each other.
-    depth: Cell<u8>,
+    /// The variables that are being worked out.
+    open: RefCell<Vec<usize>>,
     trace: Option<RefCell<Vec<Event>>>,
 }
 
@@ -137,14 +137,14 @@ impl Course {
         self.changes > MOST_CHANGES
     }
 
-    /// Runs `work` unless it runs within itself too often: maps can ask each other in a circle.
-    pub fn nested(&self, work: impl FnOnce()) {
-        const DEEPEST: u8 = 32;
-        let depth = self.depth.get();
-        if depth < DEEPEST {
-            self.depth.set(depth + 1);
+    /// Runs `work` for a variable unless it is at work for it already: maps can ask each other in a circle.
+    /// nginx calls that a cycle, too; here the inner value is empty.
+    pub fn nested(&self, slot: usize, work: impl FnOnce()) {
+        let is_open = self.open.borrow().contains(&slot);
+        if !is_open {
+            self.open.borrow_mut().push(slot);
             work();
-            self.depth.set(depth);
+            self.open.borrow_mut().pop();
         }
     }
 

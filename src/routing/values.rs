@@ -132,7 +132,7 @@ impl Values<'_> {
         }
         let Some(map) = self.config.variables.get(slot).and_then(|own| own.map.as_ref()) else { return };
         let mut value = Vec::new();
-        self.course.nested(|| {
+        self.course.nested(slot, || {
             let mut source = Vec::new();
             map.source.write(&mut source, self, verbatim);
             map.result(&source, &self.course.slots).write(&mut value, self, verbatim);
@@ -153,7 +153,9 @@ impl Values<'_> {
     fn of_files(&self, variable: &Variable, out: &mut Vec<u8>) {
         let root = self.location.files.root.as_ref();
         let fill = |template: &Template, out: &mut Vec<u8>| template.write(out, self, verbatim);
-        self.course.nested(|| match variable {
+        // A place of its own in the list of what is being worked out.
+        const FILES: usize = usize::MAX;
+        self.course.nested(FILES, || match variable {
             Variable::DocumentRoot => out.extend(path::document_root(root, &fill)),
             Variable::RealpathRoot => out.extend(path::realpath_root(root, &fill)),
             _ => {
