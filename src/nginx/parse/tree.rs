@@ -98,6 +98,7 @@ impl Reader {
                 }
                 Err(broken) => self.broken(source, broken, span),
                 Ok(Token::Word { text, quoted, first_of_line }) => {
+                    self.look_for_foreign_bytes(source, &span);
                     let place = Place { file: source.file, span };
                     let first = Word { text, quoted, place, first_of_line };
                     let comments = std::mem::take(&mut comments);
@@ -182,6 +183,7 @@ impl Reader {
                 Ok(Token::End) => return (Ended::Semicolon, span.start),
                 Ok(Token::Open) => return (Ended::Brace, span.start),
                 Ok(Token::Word { text, quoted, first_of_line }) => {
+                    self.look_for_foreign_bytes(source, &span);
                     words.push(Word {
                         text,
                         quoted,
@@ -201,6 +203,14 @@ impl Reader {
             let text = "it stands for lines that are not in the file: add what they say to the result";
             self.reports.push(Report::new(first.place.clone(), &first.text, text));
             words.remove(0);
+        }
+    }
+
+    /// Paths, fields and texts are UTF-8 in the result, so that such a word would say something else there.
+    fn look_for_foreign_bytes(&mut self, source: &Source<'_>, span: &Range<usize>) {
+        let at = source.text[span.clone()].find(char::REPLACEMENT_CHARACTER);
+        if let Some(at) = at.map(|at| span.start + at) {
+            self.mistake(source.file, wrong::foreign_byte(at));
         }
     }
 

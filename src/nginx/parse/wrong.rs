@@ -76,6 +76,14 @@ pub(super) fn behind_quote(next: char, span: Range<usize>) -> Mistake {
         .help("write a blank or `;` between them, or put all of it into the quotes")
 }
 
+/// A byte that is no UTF-8 has become U+FFFD.
+pub(super) fn foreign_byte(at: usize) -> Mistake {
+    let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    Mistake::new(span, "a byte that is no UTF-8, which a configuration of hopgate cannot have")
+        .label("probably a letter in Latin-1")
+        .help("save the file in UTF-8, as clients send paths; or leave the line out and write it anew in the result")
+}
+
 /// The words are followed by `}`, or by nothing.
 pub(super) fn no_semicolon(words: &[Word], at: usize) -> Mistake {
     if reads_like_a_note(words) {
