@@ -211,7 +211,7 @@ impl Convert<'_> {
                 self.report(directive, &format!("{why}, so this is answered 501; {instead}"));
                 scope.refuse(501, format!("nginx has `{}` here: {why}.", shortened(&directive.line())));
             }
-            None => self.unknown(directive),
+            None => self.unknown(scope, directive),
         }
     }
 
@@ -230,8 +230,13 @@ impl Convert<'_> {
         );
     }
 
-    fn unknown(&mut self, directive: &Directive) {
-        let text = match directives::nearest(directive.name()) {
+    fn unknown(&mut self, scope: &mut Scope, directive: &Directive) {
+        let meant = directives::nearest(directive.name());
+        if directives::sounds_like_a_guard(meant.unwrap_or(directive.name())) && !off::is_off(directive) {
+            let why = "it is not known here, and its name sounds as if it kept people out";
+            return self.guard(scope, directive, why, "say it with allow, deny, auth_basic or auth_request");
+        }
+        let text = match meant {
             Some(meant) => {
                 format!("it is no directive of nginx, did you mean `{meant}`? Nothing of it is in the result")
             }
