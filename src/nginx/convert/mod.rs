@@ -234,7 +234,11 @@ impl Convert<'_> {
         let meant = directives::nearest(directive.name());
         if directives::sounds_like_a_guard(meant.unwrap_or(directive.name())) && !off::is_off(directive) {
             let why = "it is not known here, and its name sounds as if it kept people out";
-            return self.guard(scope, directive, why, "say it with allow, deny, auth_basic or auth_request");
+            let instead = match meant {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "say it with allow, deny, auth_basic or auth_request".to_owned(),
+            };
+            return self.guard(scope, directive, why, &instead);
         }
         let text = match meant {
             Some(meant) => {
