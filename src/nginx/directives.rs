@@ -87,6 +87,25 @@ pub fn nearest(name: &str) -> Option<&'static str> {
     (distance <= known.len() / 4).then_some(known)
 }
 
+/// What is in the names of directives that guard access.
+const GUARDS: &[&str] = &[
+    "auth", "shib", "secur", "secrule", "deny", "denied", "allow", "block", "waf", "captcha", "token", "jwt",
+    "oidc", "saml", "naxsi", "firewall", "guard", "access",
+];
+
+/// Whether a directive guards access, as far as its name tells.
+pub fn sounds_like_a_guard(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    match find(name) {
+        Some(State::Guard(..)) => true,
+        Some(State::Carried { by: _, key, .. }) => {
+            *key == "access" || matches!(name, "satisfy" | "auth_basic" | "auth_request" | "internal")
+        }
+        Some(_) => false,
+        None => GUARDS.iter().any(|word| lower.contains(word)),
+    }
+}
+
 /// The table of `docs/nginx.md`.
 pub fn manual() -> String {
     let mut lines = vec!["| Directive | What becomes of it |".to_owned(), "|---|---|".to_owned()];

@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub(super) named_locations: HashSet<String>,
     /// Directives that stand anywhere.
     pub(super) names: HashSet<String>,
+    /// Those of them that are not only switched off.
+    pub(super) in_use: HashSet<String>,
 }
 
 impl Facts {
@@ -44,6 +46,9 @@ impl Facts {
     fn gather(&mut self, directives: &[Directive]) {
         for directive in directives {
             self.names.insert(directive.name().to_owned());
+            if !super::off::is_off(directive) {
+                self.in_use.insert(directive.name().to_owned());
+            }
             let variable = |place: usize| directive.arg(place).trim_start_matches('$').to_owned();
             match directive.name() {
                 "upstream" => drop(self.upstreams.insert(directive.arg(0).to_ascii_lowercase())),

@@ -7,7 +7,8 @@ use super::server::{is_of_servers, settle_names};
 use super::toml::{BLANK, Entry, Header, Item, Table, Value};
 use super::{Convert, Converted, Level, Outer, Scope, folder_of};
 use crate::nginx::directives::{self, State};
-use crate::nginx::parse::{Directive, Parsed};
+use crate::nginx::parse::{Directive, Parsed, Place};
+use crate::nginx::report::Report;
 
 /// Makes a document of a configuration; `path` is where its file stands, `prefix` where most relative
 /// paths begin.
@@ -25,6 +26,10 @@ pub fn document(parsed: &Parsed, path: &Path, prefix: &Path) -> Converted {
         proxies: false,
         serves_files: false,
     };
+    if parsed.directives.is_empty() && parsed.reports.is_empty() {
+        let text = "nothing in it is to be served, so the result answers 503; is it the right file?";
+        convert.reports.push(Report::new(Place { file: 0, span: 0..0 }, "the file is empty", text));
+    }
     let top = convert.top(path);
     let Convert { mut reports, notes, .. } = convert;
     reports.sort_by_key(|report| (report.place.file, report.place.span.start));

@@ -8,6 +8,7 @@ pub mod http;
 mod location;
 pub mod logs;
 mod map;
+mod off;
 pub mod paths;
 pub mod proxy;
 pub mod refine;
@@ -197,25 +198,29 @@ impl Convert<'_> {
                 self.report(directive, text);
             }
             Some(State::Needless(reason)) => self.needless(directive, directive.name(), reason),
+            Some(State::Reported(..) | State::Guard(..)) if off::is_off(directive) => {
+                let what = format!("{} {}", directive.name(), directive.arg(0));
+                self.needless(directive, &what, "hopgate has nothing that this would switch off");
+            }
+            Some(State::Reported(..)) if self.is_of_nothing(directive) => {
+                self.needless(directive, directive.name(), "what it belongs to is not in use in the file");
+            }
             Some(State::Reported(why, instead)) => self.report(directive, &format!("{why}; {instead}")),
             Some(State::Guard(why, instead)) => self.guard(scope, directive, why, instead),
             Some(State::Handler(why, instead)) => {
                 self.report(directive, &format!("{why}, so this is answered 501; {instead}"));
                 scope.refuse(501, format!("nginx has `{}` here: {why}.", shortened(&directive.line())));
             }
-            None => self.unknown(directive),
+            None => self.unknown(scope, directive),
         }
     }
 
     /// What guards access is not left out: it refuses.
     fn guard(&mut self, scope: &mut Scope, directive: &Directive, why: &str, instead: &str) {
         if directive.name() == "ssl_verify_client"
-            && matches!(directive.arg(0), "off" | "optional" | "optional_no_ca")
+            && matches!(directive.arg(0), "optional" | "optional_no_ca")
         {
             // What is optional guards nothing by itself; variables that tell of it are not known.
-            return self.report(directive, &format!("{why}; {instead}"));
-        }
-        if directive.name() == "ssl_reject_handshake" && directive.arg(0) == "off" {
             return self.report(directive, &format!("{why}; {instead}"));
         }
         self.report(directive, &format!("{why}, so everything that it guards is answered 403; {instead}"));
@@ -225,8 +230,17 @@ impl Convert<'_> {
         );
     }
 
-    fn unknown(&mut self, directive: &Directive) {
-        let text = match directives::nearest(directive.name()) {
+    fn unknown(&mut self, scope: &mut Scope, directive: &Directive) {
+        let meant = directives::nearest(directive.name());
+        if directives::sounds_like_a_guard(meant.unwrap_or(directive.name())) && !off::is_off(directive) {
+            let why = "it is not known here, and its name sounds as if it kept people out";
+            let instead = match meant {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "say it with allow, deny, auth_basic or auth_request".to_owned(),
+            };
+            return self.guard(scope, directive, why, &instead);
+        }
+        let text = match meant {
             Some(meant) => {
                 format!("it is no directive of nginx, did you mean `{meant}`? Nothing of it is in the result")
             }

@@ -157,7 +157,7 @@ pub(super) fn by_file(files: &[File], mistakes: Vec<(usize, Mistake)>) -> Vec<Co
     errors
 }
 
-/// Comments are often in another encoding; nothing else is.
+/// Comments are often in another encoding; anywhere else U+FFFD is a mistake.
 fn read_text(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let kind = fs::metadata(path)?.file_type();

@@ -5,7 +5,7 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::lexer::{Broken, Item, Lexer, Token};
+use super::lexer::{self, Broken, Item, Lexer, Token};
 use super::{DEEPEST, Directive, File, Place, Word, wrong};
 use crate::config::error::Mistake;
 use crate::nginx::report::Report;
@@ -98,6 +98,7 @@ impl Reader {
                 }
                 Err(broken) => self.broken(source, broken, span),
                 Ok(Token::Word { text, quoted, first_of_line }) => {
+                    self.look_into(source, &span, quoted);
                     let place = Place { file: source.file, span };
                     let first = Word { text, quoted, place, first_of_line };
                     let comments = std::mem::take(&mut comments);
@@ -182,6 +183,7 @@ impl Reader {
                 Ok(Token::End) => return (Ended::Semicolon, span.start),
                 Ok(Token::Open) => return (Ended::Brace, span.start),
                 Ok(Token::Word { text, quoted, first_of_line }) => {
+                    self.look_into(source, &span, quoted);
                     words.push(Word {
                         text,
                         quoted,
@@ -201,6 +203,20 @@ impl Reader {
             let text = "it stands for lines that are not in the file: add what they say to the result";
             self.reports.push(Report::new(first.place.clone(), &first.text, text));
             words.remove(0);
+        }
+    }
+
+    /// Words that nginx reads otherwise than their author, or that the result cannot have: paths, fields and
+    /// texts are UTF-8 there.
+    fn look_into(&mut self, source: &Source<'_>, span: &Range<usize>, quoted: bool) {
+        let word = &source.text[span.clone()];
+        let braces = || word.match_indices('{').any(|(at, _)| lexer::repetition(&word[at..]).is_some());
+        if !quoted && braces() {
+            self.mistake(source.file, wrong::bare_braces(word, span.clone()));
+        }
+        let at = word.find(char::REPLACEMENT_CHARACTER);
+        if let Some(at) = at.map(|at| span.start + at) {
+            self.mistake(source.file, wrong::foreign_byte(at));
         }
     }
 

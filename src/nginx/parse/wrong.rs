@@ -71,9 +71,27 @@ pub(super) fn open_quote(quote: char, span: Range<usize>) -> Mistake {
 }
 
 pub(super) fn behind_quote(next: char, span: Range<usize>) -> Mistake {
-    Mistake::new(span, format!("`{next}` directly behind a closing quote"))
-        .label("not here")
-        .help("write a blank or `;` between them, or put all of it into the quotes")
+    let help = match next {
+        '"' | '\'' => format!("write `\\{next}` for a quote inside of a text, as in `\"it\\{next}s\"`"),
+        _ => "write a blank or `;` between them, or put all of it into the quotes".to_owned(),
+    };
+    Mistake::new(span, format!("`{next}` directly behind a closing quote")).label("not here").help(help)
+}
+
+/// `{2,4}` in a word without quotes.
+pub(super) fn bare_braces(word: &str, span: Range<usize>) -> Mistake {
+    let quote = if word.contains('"') { '\'' } else { '"' };
+    Mistake::new(span, "an expression with a `{` in it needs quotes")
+        .label("nginx takes the `{` for the start of a block")
+        .help(format!("write `{quote}{word}{quote}`"))
+}
+
+/// A byte that is no UTF-8 has become U+FFFD.
+pub(super) fn foreign_byte(at: usize) -> Mistake {
+    let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    Mistake::new(span, "a byte that is no UTF-8, which a configuration of hopgate cannot have")
+        .label("probably a letter in Latin-1")
+        .help("save the file in UTF-8, as clients send paths; or leave the line out and write it anew in the result")
 }
 
 /// The words are followed by `}`, or by nothing.
