@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use crate::access;
 use crate::client::{Client, ClientInfo};
-use crate::config::Content;
 use crate::error::ProxyError;
 use crate::exchange::{After, Done, ErrorWay, Exchange, Subject, Way};
 use crate::files::{self, Served as Filed};
@@ -15,7 +14,6 @@ use crate::forward;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::reply::{self, Reply};
 use crate::request::{Addressed, Request};
-use crate::routing::route::Verdict;
 use crate::shared::Local;
 use crate::state::State;
 use crate::upgrade::{self, Intent, Switched};
@@ -34,13 +32,19 @@ pub async fn handle(
     };
     let mut way = Way::Start;
     loop {
-        let result;
-        (client, exchange, result) = match serve(local, client, exchange, way).await {
-            Served::Tunnel => return None,
-            Served::Http(goes_on, result) => {
-                let (client, exchange) = *goes_on;
-                (client, exchange, result)
+        let result = match settled(local, &mut client, &mut exchange, way).await {
+            Ok(Settled::Done(done)) => Ok(done),
+            Ok(Settled::Proxied(Intent::Forward)) => forward::send(local, &mut client, &mut exchange).await,
+            Ok(Settled::Proxied(Intent::Upgrade(upgrade))) => {
+                match upgrade::switch(local, client, exchange, upgrade).await {
+                    Switched::Tunnel => return None,
+                    Switched::Answered(goes_on, result) => {
+                        (client, exchange) = *goes_on;
+                        result
+                    }
+                }
             }
+            Err(error) => Err(error),
         };
         match result {
             Ok(Done::Answered(after)) => {
@@ -65,67 +69,35 @@ pub async fn handle(
 }
 
 /// What one part of a request's way came to.
-enum Served {
-    /// The connection is a tunnel now.
-    Tunnel,
-    /// The connection is one of HTTP.
-    Http(Box<(Client, Exchange)>, Result<Done, ProxyError>),
+enum Settled {
+    /// An answer, or a further part.
+    Done(Done),
+    /// It is for the upstream to answer.
+    Proxied(Intent),
 }
 
-/// Takes one part of the way: finds the location, and does what is to be done there.
-async fn serve(local: &Rc<Local>, mut client: Client, mut exchange: Exchange, way: Way) -> Served {
-    let result = match settled(local, &mut client, &mut exchange, way).await {
-        Ok(Some(done)) => Ok(done),
-        Ok(None) => match intent(&mut exchange) {
-            Ok(Intent::Forward) => forward::send(local, &mut client, &mut exchange).await,
-            Ok(Intent::Upgrade(upgrade)) => match upgrade::switch(local, client, exchange, upgrade).await {
-                Switched::Tunnel => return Served::Tunnel,
-                Switched::Answered(goes_on, result) => return Served::Http(goes_on, result),
-            },
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    };
-    Served::Http(Box::new((client, exchange)), result)
-}
-
-/// Finds the location. `None` if the upstream is to answer.
+/// Takes one part of the way: finds the location, and does there what can be done without an upstream.
 async fn settled(
     local: &Rc<Local>,
     client: &mut Client,
     exchange: &mut Exchange,
     way: Way,
-) -> Result<Option<Done>, ProxyError> {
-    match exchange.take(client, way) {
-        Verdict::Content => {}
-        Verdict::Answer(script) => {
-            let reply = Reply::of_script(script, exchange, client)?;
-            return reply_to(local, client, exchange, reply).await.map(Some);
-        }
-        Verdict::Internal => return Err(ProxyError::Internal),
-        Verdict::Cycle => return Err(ProxyError::Cycle),
-        Verdict::GaveUp => return Err(ProxyError::Broken("a regular expression gave up")),
-        Verdict::BadPath => return Err(ProxyError::BadRewrite),
-        Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
+) -> Result<Settled, ProxyError> {
+    let verdict = exchange.take(client, way);
+    if let Some(reply) = Reply::of_verdict(verdict, exchange, client)? {
+        return reply_to(local, client, exchange, reply).await.map(Settled::Done);
     }
     access::limit(local, client, exchange).await?;
     access::check(local, client, exchange).await?;
-    let filed = match files::tried(exchange, client)? {
-        Some(filed) => filed,
-        None => match exchange.location().content {
-            Content::Proxy(_) => return Ok(None),
-            Content::Files => files::serve(exchange, client)?,
-            Content::Nothing => return Err(ProxyError::NoLocation),
-        },
-    };
-    match filed {
-        Filed::Elsewhere(way) => Ok(Some(Done::Elsewhere(way))),
-        Filed::Reply(reply) => {
+    match files::answer(exchange, client)? {
+        None => intent(exchange).map(Settled::Proxied),
+        Some(Filed::Elsewhere(way)) => Ok(Settled::Done(Done::Elsewhere(way))),
+        Some(Filed::Reply(reply)) => {
             if reply.status >= 300 {
                 // The redirect of a directory stands for itself, on an error page, too.
                 exchange.forget_page_status();
             }
-            reply_to(local, client, exchange, reply).await.map(Some)
+            reply_to(local, client, exchange, reply).await.map(Settled::Done)
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::headers::response::gzip;
 use crate::http1::gzip::Gzip;
 use crate::http1::head::Version;
 use crate::routing::escape;
+use crate::routing::route::Verdict;
 use crate::routing::script::Answer;
 use crate::shared::Local;
 use crate::websocket::{self, HandshakeError};
@@ -72,11 +73,27 @@ impl Reply {
         reply
     }
 
-    /// What a script has answered; `Err` for a status that is an error like any other.
+    /// The answer that the way to a location has come to; `None` if it is for the location to answer.
     ///
     /// # Errors
-    /// The status is 400 or more, or has an error page.
-    pub fn of_script(
+    /// It has come to nothing, or to a status that is 400 or more or has an error page.
+    pub fn of_verdict(
+        verdict: Verdict,
+        exchange: &mut Exchange,
+        client: &impl AsRef<ClientInfo>,
+    ) -> Result<Option<Self>, ProxyError> {
+        match verdict {
+            Verdict::Content => Ok(None),
+            Verdict::Answer(answer) => Self::of_script(answer, exchange, client).map(Some),
+            Verdict::Internal => Err(ProxyError::Internal),
+            Verdict::Cycle => Err(ProxyError::Cycle),
+            Verdict::GaveUp => Err(ProxyError::Broken("a regular expression gave up")),
+            Verdict::BadPath => Err(ProxyError::BadRewrite),
+            Verdict::NoSuchName(name) => Err(ProxyError::NoSuchName(name)),
+        }
+    }
+
+    fn of_script(
         answer: Answer,
         exchange: &mut Exchange,
         client: &impl AsRef<ClientInfo>,

@@ -4,13 +4,12 @@ use std::rc::Rc;
 
 use super::limit;
 use crate::client::Client;
-use crate::config::{AccessRules, Content};
+use crate::config::AccessRules;
 use crate::error::{ProxyError, Unauthorized};
 use crate::exchange::{ErrorWay, Exchange, Way};
 use crate::files::{self, Served as Filed};
 use crate::forward;
 use crate::reply::Reply;
-use crate::routing::route::Verdict;
 use crate::routing::values::verbatim;
 use crate::shared::Local;
 
@@ -105,30 +104,16 @@ async fn served(
     way: Way,
 ) -> Result<Part, ProxyError> {
     let plain = |status| Part::Answer(Answer { status, challenges: Vec::new() });
-    match exchange.take(client, way) {
-        Verdict::Content => {}
-        Verdict::Answer(script) => {
-            return Reply::of_script(script, exchange, client).map(|reply| plain(reply.status));
-        }
-        Verdict::Internal => return Err(ProxyError::Internal),
-        Verdict::Cycle => return Err(ProxyError::Cycle),
-        Verdict::GaveUp => return Err(ProxyError::Broken("a regular expression gave up")),
-        Verdict::BadPath => return Err(ProxyError::BadRewrite),
-        Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
+    let verdict = exchange.take(client, way);
+    if let Some(reply) = Reply::of_verdict(verdict, exchange, client)? {
+        return Ok(plain(reply.status));
     }
     limit(local, client, exchange).await?;
-    let filed = match files::tried(exchange, client)? {
-        Some(filed) => filed,
-        None => match exchange.location().content {
-            Content::Proxy(_) => return upstream(local, client, exchange).await.map(Part::Answer),
-            Content::Files => files::serve(exchange, client)?,
-            Content::Nothing => return Err(ProxyError::NoLocation),
-        },
-    };
-    Ok(match filed {
-        Filed::Elsewhere(way) => Part::Elsewhere(way),
-        Filed::Reply(reply) => plain(reply.status),
-    })
+    match files::answer(exchange, client)? {
+        None => upstream(local, client, exchange).await.map(Part::Answer),
+        Some(Filed::Elsewhere(way)) => Ok(Part::Elsewhere(way)),
+        Some(Filed::Reply(reply)) => Ok(plain(reply.status)),
+    }
 }
 
 /// What the upstream of the location says.

@@ -143,17 +143,8 @@ impl<'a> Walk<'a> {
 
     /// What is done in the location, as `proxy` does it.
     fn served(&mut self, exchange: &mut Exchange, verdict: Verdict) -> Result<Served, ProxyError> {
-        match verdict {
-            Verdict::Content => {}
-            Verdict::Answer(answer) => {
-                let reply = Reply::of_script(answer, exchange, self.client)?;
-                return Ok(Served::End(self.reply(exchange, reply)));
-            }
-            Verdict::Internal => return Err(ProxyError::Internal),
-            Verdict::Cycle => return Err(ProxyError::Cycle),
-            Verdict::GaveUp => return Err(ProxyError::Broken("a regular expression gave up")),
-            Verdict::BadPath => return Err(ProxyError::BadRewrite),
-            Verdict::NoSuchName(name) => return Err(ProxyError::NoSuchName(name)),
+        if let Some(reply) = Reply::of_verdict(verdict, exchange, self.client)? {
+            return Ok(Served::End(self.reply(exchange, reply)));
         }
         self.guarded(exchange)?;
         let files = exchange.location().files.try_files.is_some();

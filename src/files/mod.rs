@@ -11,6 +11,7 @@ pub mod send;
 pub mod try_files;
 
 use crate::client::ClientInfo;
+use crate::config::Content;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, Way};
 use crate::reply::{Reply, ReplyBody};
@@ -30,6 +31,24 @@ pub enum Served {
     Reply(Reply),
     /// A way to go on.
     Elsewhere(Way),
+}
+
+/// What answers in a location without its upstream. `None`: it is for the upstream to answer.
+///
+/// # Errors
+/// Why nothing does.
+pub fn answer(
+    exchange: &mut Exchange,
+    client: &impl AsRef<ClientInfo>,
+) -> Result<Option<Served>, ProxyError> {
+    if let Some(tried) = tried(exchange, client)? {
+        return Ok(Some(tried));
+    }
+    match exchange.location().content {
+        Content::Proxy(_) => Ok(None),
+        Content::Files => serve(exchange, client).map(Some),
+        Content::Nothing => Err(ProxyError::NoLocation),
+    }
 }
 
 /// Looks for what the `try_files` of the location say, if it has any. `None`: the request goes on in its
