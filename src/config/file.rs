@@ -343,6 +343,8 @@ section! {
     Listen at Listen {
         address: String,
         default_server: bool,
+        tls: bool,
+        http2: bool,
     }
 }
 

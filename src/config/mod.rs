@@ -92,6 +92,11 @@ pub struct OwnVariable {
 pub struct Listener {
     /// Where to listen.
     pub address: ListenAddress,
+    /// Whether clients speak TLS there. nginx: `ssl` in `listen`.
+    pub tls: bool,
+    /// Whether a client without TLS may speak HTTP/2 from its first byte on (`h2c`, RFC 9113 §3.3). nginx:
+    /// `http2` in `listen`.
+    pub http2: bool,
     /// Which server answers for which host; the numbers are places in [`Config::servers`].
     pub servers: ServerNames,
 }

@@ -6,9 +6,8 @@ use std::ops::Range;
 use serde_spanned::Spanned;
 
 use super::Check;
-use crate::config::TLS_IN_FRONT;
 use crate::config::error::Mistake;
-use crate::config::file::{Listen, Server, TextOr};
+use crate::config::file::{Listen, Server, TextOr, Value};
 use crate::config::units::{self, Wrong};
 use crate::config::{ListenAddress, Listener};
 use crate::routing::host::{ServerName, ServerNames};
@@ -17,11 +16,23 @@ use crate::routing::values::hostname;
 /// An address while its servers are collected.
 struct Shared {
     address: ListenAddress,
+    /// What any of the servers says of it holds for all of them, as in nginx.
+    tls: bool,
+    http2: bool,
     servers: Vec<usize>,
     /// Where it stands first.
     span: Range<usize>,
     /// Where the default server says that it is one.
     default: Option<(usize, Range<usize>)>,
+}
+
+/// An entry of `listen`.
+struct Entry {
+    address: ListenAddress,
+    /// Whether this server is the default one there.
+    is_default: bool,
+    tls: bool,
+    http2: bool,
 }
 
 /// A name of a server and where it is written; the empty one stands for none.
@@ -51,7 +62,7 @@ impl Check<'_> {
         }
         let mut own: HashMap<ListenAddress, Range<usize>> = HashMap::new();
         for entry in entries {
-            let Some((address, is_default)) = self.entry(entry) else { continue };
+            let Some(Entry { address, is_default, tls, http2 }) = self.entry(entry) else { continue };
             if let Some(first) = own.insert(address.clone(), entry.span()) {
                 let mistake = Mistake::new(entry.span(), format!("this server listens on {address} twice"));
                 self.mistakes
@@ -61,6 +72,8 @@ impl Check<'_> {
             let place = shared.iter().position(|other| other.address == address).unwrap_or_else(|| {
                 shared.push(Shared {
                     address: address.clone(),
+                    tls: false,
+                    http2: false,
                     servers: Vec::new(),
                     span: entry.span(),
                     default: None,
@@ -68,6 +81,8 @@ impl Check<'_> {
                 shared.len() - 1
             });
             shared[place].servers.push(number);
+            shared[place].tls |= tls;
+            shared[place].http2 |= http2;
             if is_default {
                 self.claim_default(&mut shared[place], number, entry.span());
             }
@@ -84,12 +99,11 @@ impl Check<'_> {
         self.mistakes.push(mistake.help("take `default_server` away from one of them"));
     }
 
-    /// An entry of `listen`: its address, and whether this server is the default one there.
-    fn entry(&mut self, entry: &Spanned<TextOr<Listen>>) -> Option<(ListenAddress, bool)> {
-        let (text, span, parameters, in_table) = match entry.get_ref() {
+    fn entry(&mut self, entry: &Spanned<TextOr<Listen>>) -> Option<Entry> {
+        let (text, span, parameters) = match entry.get_ref() {
             TextOr::Text(text) => {
                 let mut words = text.split_whitespace();
-                (words.next().unwrap_or_default(), entry.span(), words.collect(), false)
+                (words.next().unwrap_or_default(), entry.span(), words.collect())
             }
             TextOr::Table(table) => {
                 if table.address.is_absent() {
@@ -100,8 +114,11 @@ impl Check<'_> {
                     );
                 }
                 let address = table.address.given()?;
-                let is_default = table.default_server.given().is_some_and(|value| *value.get_ref());
-                (address.get_ref().as_str(), address.span(), Vec::new(), is_default)
+                let flags =
+                    [("default_server", &table.default_server), ("ssl", &table.tls), ("http2", &table.http2)];
+                let is_set = |flag: &Value<bool>| flag.given().is_some_and(|value| *value.get_ref());
+                let set = flags.into_iter().filter(|(_, flag)| is_set(flag)).map(|(name, _)| name);
+                (address.get_ref().as_str(), address.span(), set.collect::<Vec<_>>())
             }
         };
         let mut wrong = false;
@@ -112,7 +129,11 @@ impl Check<'_> {
             }
         }
         match units::listen_address(text) {
-            Ok(address) => (!wrong).then_some((address, in_table || parameters.contains(&"default_server"))),
+            Ok(address) => {
+                let says = |parameter| parameters.contains(&parameter);
+                let (is_default, tls, http2) = (says("default_server"), says("ssl"), says("http2"));
+                (!wrong).then_some(Entry { address, is_default, tls, http2 })
+            }
             Err(Wrong { message, help }) => {
                 let help = match text.strip_suffix(';') {
                     Some(clean) if units::listen_address(clean).is_ok() => {
@@ -163,7 +184,8 @@ impl Check<'_> {
             shared.default.map(|(server, _)| server).or(shared.servers.first().copied()).unwrap_or(0);
         let own = |server: usize| names[server].iter().map(move |(name, _)| (name.clone(), server));
         let servers = ServerNames::new(default, shared.servers.iter().flat_map(|server| own(*server)));
-        Listener { address: shared.address, servers }
+        let Shared { address, tls, http2, .. } = shared;
+        Listener { address, tls, http2, servers }
     }
 }
 
@@ -189,18 +211,20 @@ fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &L
     Mistake::warning(span, message).label("again").also(first, "first here").help(help)
 }
 
-/// The parameters of nginx's `listen`: the only one that says something here is `default_server`.
+/// The parameters of nginx's `listen` that say something here, and what there is to say of the others.
 fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String)> {
     let name = parameter.trim_end_matches(';').split('=').next().unwrap_or_default();
     let say = |message: String, help: &str| Err((message, help.to_owned()));
     match name {
-        "default_server" if name == parameter => Ok(()),
+        "default_server" | "ssl" | "http2" if name == parameter => Ok(()),
         "default" | "default_server" => say(
             format!("`{parameter}` is not known in `listen`"),
             &format!("write `\"{address} default_server\"`"),
         ),
-        "ssl" => say("TLS is not supported yet".into(), &format!("{TLS_IN_FRONT}; write `\"{address}\"`")),
-        "http2" | "quic" | "proxy_protocol" => {
+        "ssl" | "http2" => {
+            say(format!("`{parameter}` is not known in `listen`"), &format!("write `\"{address} {name}\"`"))
+        }
+        "quic" | "proxy_protocol" => {
             say(format!("`{name}` is not supported yet"), &format!("write `\"{address}\"`"))
         }
         "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "ipv6only" | "bind"

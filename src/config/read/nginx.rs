@@ -131,9 +131,7 @@ const WORDS: &[(&str, Word)] = &[
     ("autoindex", NotYet("a directory without an index is answered 403")),
     ("include", NotYet("a configuration is one file")),
     ("limit_rate", NotYet("requests and connections are limited, bytes are not: `limit_req`, `limit_conn`")),
-    ("http2", NotYet("clients are served with HTTP/1.1")),
     ("ssl", NotYet(TLS_IN_FRONT)),
-    ("tls", NotYet(TLS_IN_FRONT)),
 ];
 
 /// Families of directives.
