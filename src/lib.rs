@@ -12,6 +12,7 @@ pub mod http1;
 pub mod io;
 pub mod request;
 pub mod timer;
+pub mod tls;
 
 pub mod headers;
 pub mod routing;

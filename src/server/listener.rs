@@ -311,7 +311,7 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
             let _ = tcp.set_nodelay(true);
             tcp.local_addr().ok()
         }
-        Stream::Unix(_) => None,
+        Stream::Unix(_) | Stream::Tls(_) => None,
     };
     let state = local.state();
     let info = ClientInfo {
