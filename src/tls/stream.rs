@@ -237,8 +237,8 @@ impl TlsStream {
     }
 
     /// Whether the connection is broken, which is seen without reading.
-    pub fn is_broken(&self) -> bool {
-        self.socket.is_broken()
+    pub fn is_broken(&mut self, cx: &mut Context<'_>) -> bool {
+        self.socket.is_broken(cx)
     }
 
     /// Makes the end an abnormal one, as that of the stream below.
