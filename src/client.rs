@@ -17,6 +17,7 @@ use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::state::State;
 use crate::timer::Timer;
+use crate::tls::session::TlsSession;
 
 /// How long a client that has sent its FIN is still served without anything moving. It may have closed
 /// only its own direction and wait for the answer; it may as well be gone, which looks the same.
@@ -60,9 +61,18 @@ pub struct ClientInfo {
     pub listener: ListenAddress,
     /// Requests so far, with the one at hand: `$connection_requests`.
     pub requests: u64,
+    /// What the handshake of TLS came to; `None`: there was none.
+    pub tls: Option<Arc<TlsSession>>,
+    /// Whether it speaks HTTP where TLS is spoken.
+    pub lacks_tls: bool,
 }
 
 impl ClientInfo {
+    /// How requests on the connection are sent: `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// The address without its port.
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip())

@@ -30,6 +30,15 @@ pub enum ProxyError {
     /// An extended CONNECT (RFC 8441) was answered with a 2xx that opens no tunnel, as the client would have to
     /// believe: by the upstream or, without one, by hopgate.
     NoTunnel(Fault),
+    /// HTTP was sent where TLS is spoken. nginx: 497.
+    PlainHttp,
+    /// The client's certificate is not what `ssl_verify_client` wants; the reason. nginx: 495.
+    ClientCertificate(Box<str>),
+    /// The client has no certificate. nginx: 496.
+    NoClientCertificate,
+    /// The host belongs to a server that asks its clients for certificates by other rules than the one that the
+    /// connection was made to (R32).
+    Misdirected,
     /// A field that is no list stands twice; names it.
     Repeated(&'static str),
     /// An `Expect` other than `100-continue`.
@@ -146,6 +155,10 @@ impl ProxyError {
             Self::Head(HeadError::Syntax | HeadError::Framing) => 400,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::Target(_) | Self::Host(_) | Self::Body(_) | Self::Repeated(_) => 400,
+            Self::ClientCertificate(_) => 495,
+            Self::NoClientCertificate => 496,
+            Self::PlainHttp => 497,
+            Self::Misdirected => 421,
             Self::Method => 405,
             Self::Protocol => 501,
             Self::NoTunnel(Fault::Upstream) => 502,
@@ -215,6 +228,9 @@ impl ProxyError {
             | Self::Host(_)
             | Self::Repeated(_)
             | Self::Method
+            | Self::PlainHttp
+            | Self::ClientCertificate(_)
+            | Self::NoClientCertificate
             | Self::Protocol
             | Self::NoTunnel(_)
             | Self::Body(_)
@@ -228,6 +244,7 @@ impl ProxyError {
             // A client that believes to be in a WebSocket may have sent frames already.
             Self::Handshake(_) | Self::Switch(_) => false,
             Self::Target(_)
+            | Self::Misdirected
             | Self::Expectation
             | Self::NoLocation
             | Self::AccelRedirect
@@ -284,6 +301,13 @@ impl fmt::Display for ProxyError {
                 "the upstream answered a WebSocket handshake with a 2xx, which over HTTP/2 would mean that it is one"
             }
             Self::NoTunnel(_) => "an extended CONNECT asks for a WebSocket where no upstream is",
+            Self::PlainHttp => "plain HTTP was sent to an address where TLS is spoken",
+            Self::ClientCertificate(why) => return write!(f, "the client's certificate does not pass: {why}"),
+            Self::NoClientCertificate => "the client has no certificate, and `ssl_verify_client` is \"on\"",
+            Self::Misdirected => {
+                "the host belongs to a server with other rules about client certificates than the one that the \
+                 connection was made to"
+            }
             Self::Expectation => "the request expects something other than 100-continue",
             Self::AccelRedirect => "the upstream's `X-Accel-Redirect` is no path, or leads out of the root",
             Self::NoLocation => "no location is for this path; a location with `path = \"/\"` takes all others",

@@ -179,6 +179,9 @@ pub(crate) fn found(
         }
     };
     let server = state.server_for(&client.listener, &addressed.host).unwrap_or(0);
+    if let Err(error) = admit(&state, client, server) {
+        return Err(failed(state, server, (error, addressed.into_head())));
+    }
     let mut request = match addressed.check(&state.config.servers[server]) {
         Ok(request) => request,
         Err(error) => return Err(failed(state, server, error)),
@@ -187,6 +190,14 @@ pub(crate) fn found(
     let exchange = Exchange::new(state, server, Subject::Request(Box::new(request)), client, started);
     exchange.capture_host(client);
     Ok(exchange)
+}
+
+/// Whether a client may send requests to a server, by what the handshake of its connection has shown.
+fn admit(state: &State, client: &ClientInfo, server: usize) -> Result<(), ProxyError> {
+    if client.lacks_tls {
+        return Err(ProxyError::PlainHttp);
+    }
+    client.tls.as_ref().map_or(Ok(()), |tls| tls.admit(state.tls.get(server).map(|server| &server.clients)))
 }
 
 /// Tells the client of an error, if it can still be told, and the log.

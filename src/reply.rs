@@ -128,7 +128,11 @@ impl Reply {
 
     /// What a client is told of an error.
     pub fn of_error(error: &ProxyError) -> Self {
-        let mut reply = Self::of_status(error.status());
+        // nginx: its own numbers are for `error_page`, and no client knows them.
+        let mut reply = Self::of_status(match error.status() {
+            495..=497 => 400,
+            status => status,
+        });
         match error {
             // RFC 9110 §15.5.6.
             ProxyError::Method => {
@@ -284,8 +288,10 @@ impl Exchange {
         let asked = self.request().host.as_str();
         let own = self.server().name.as_str();
         let host = if asked.is_empty() || (rules.server_name && !own.is_empty()) { own } else { asked };
-        let local = client.as_ref().local;
-        let mut url = b"http://".to_vec();
+        let ClientInfo { local, .. } = *client.as_ref();
+        let scheme = client.as_ref().scheme();
+        let usual = if scheme == "https" { 443 } else { 80 };
+        let mut url = format!("{scheme}://").into_bytes();
         match (host.is_empty(), local) {
             (false, _) => url.extend_from_slice(host.as_bytes()),
             (true, Some(local)) if local.is_ipv6() => {
@@ -297,7 +303,7 @@ impl Exchange {
             // Nobody knows a name for it.
             (true, None) => return to,
         }
-        if let Some(port) = local.map(|local| local.port()).filter(|port| rules.port && *port != 80) {
+        if let Some(port) = local.map(|local| local.port()).filter(|port| rules.port && *port != usual) {
             let _ = write!(url, ":{port}");
         }
         url.extend_from_slice(&to);

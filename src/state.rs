@@ -6,6 +6,7 @@ use crate::access::Counters;
 use crate::config::{Config, ListenAddress, Server};
 use crate::routing::aim::Aim;
 use crate::routing::regex::Slots;
+use crate::tls::server::{TlsServer, TlsServers};
 use crate::upstream::balance::Group;
 use crate::upstream::named::NamedByRequests;
 
@@ -20,15 +21,17 @@ pub struct State {
     named: NamedByRequests,
     /// What requests are counted in.
     pub counters: Counters,
+    /// How its servers speak TLS.
+    pub tls: TlsServers,
 }
 
 impl State {
-    /// Puts a configuration to use; `previous` is what was in use before.
-    pub fn new(config: Config, previous: Option<&State>) -> Self {
+    /// Puts a configuration to use, with what it needs for TLS; `previous` is what was in use before.
+    pub fn new(config: Config, tls: TlsServers, previous: Option<&State>) -> Self {
         let before = previous.map_or(&[][..], |state| &state.groups);
         let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
         let counters = Counters::new(&config.zones, previous.map(|state| &state.counters));
-        Self { groups: groups.collect(), named: NamedByRequests::default(), counters, config }
+        Self { groups: groups.collect(), named: NamedByRequests::default(), counters, tls, config }
     }
 
     /// The group that a `proxy_pass` with variables leads to.
@@ -45,6 +48,23 @@ impl State {
     pub fn server_for(&self, listener: &ListenAddress, host: &str) -> Option<usize> {
         let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
         Some(listener.servers.find(host))
+    }
+
+    /// The server for the name that a client asks for in the handshake of TLS, or for none; `None` if the address
+    /// is not listened on (any more), or the server speaks no TLS.
+    pub fn tls_server_for(
+        &self,
+        listener: &ListenAddress,
+        name: Option<&str>,
+    ) -> Option<(usize, &Arc<TlsServer>)> {
+        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
+        let place = name.map_or(listener.servers.default_server(), |name| listener.servers.find(name));
+        Some((place, self.tls.get(place)?))
+    }
+
+    /// Whether TLS is spoken on a listening address.
+    pub fn speaks_tls(&self, listener: &ListenAddress) -> bool {
+        self.config.listeners.iter().any(|known| known.address == *listener && known.tls)
     }
 
     /// Leaves the groups of the expression that the server for a host was found by in `slots`.

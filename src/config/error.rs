@@ -39,6 +39,9 @@ pub enum MistakeKind {
     /// Something is missing or stands in the wrong table: told only if the syntax of the whole file
     /// is right, because it may be no more than a consequence of what is not.
     Doubtful,
+    /// A file that is named is not there, or is not what it has to be: on the machine where the
+    /// configuration belongs it may be.
+    OfFile,
     /// Not wrong, but most likely not what is meant: a warning.
     Surprising,
 }
@@ -115,7 +118,7 @@ impl ConfigErrors {
         let broken: HashSet<usize> = syntax.map(start).collect();
         errors.mistakes.retain(|mistake| match mistake.kind {
             MistakeKind::Syntax => true,
-            MistakeKind::Plain => !broken.contains(&start(mistake)),
+            MistakeKind::Plain | MistakeKind::OfFile => !broken.contains(&start(mistake)),
             MistakeKind::Doubtful => broken.is_empty(),
             MistakeKind::Surprising => false,
         });

@@ -200,6 +200,17 @@ section! {
         encoded_slashes: String,
         http2: bool,
         http2_max_concurrent_streams: u64,
+        tls: String,
+        ssl_certificate: OneOrMany<String>,
+        ssl_certificate_key: OneOrMany<String>,
+        ssl_protocols: OneOrMany<String>,
+        ssl_client_certificate: String,
+        ssl_verify_client: String,
+        ssl_crl: String,
+        ssl_stapling_file: String,
+        ssl_session_tickets: bool,
+        ssl_session_timeout: Duration,
+        ssl_reject_handshake: bool,
     }
 }
 

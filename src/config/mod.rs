@@ -28,6 +28,7 @@ use crate::routing::location::{Locations, PathMatcher};
 use crate::routing::map::Map;
 use crate::routing::script::Step;
 use crate::routing::variables::Template;
+use crate::tls::server::TlsRules;
 
 pub use access::{
     AccessRules, AuthBasic, ConnZone, LimitConn, LimitReq, Limits, RealIp, RealIpHeader, ReqZone, Zones,
@@ -99,6 +100,15 @@ pub struct Listener {
     pub http2: bool,
     /// Which server answers for which host; the numbers are places in [`Config::servers`].
     pub servers: ServerNames,
+    /// All of these servers.
+    pub places: Vec<usize>,
+}
+
+impl Listener {
+    /// Whether the server at this place listens there, too.
+    pub fn has(&self, server: usize) -> bool {
+        self.places.contains(&server)
+    }
 }
 
 /// An address to listen on.
@@ -131,6 +141,8 @@ pub struct Server {
     pub real_ip: Arc<RealIp>,
     /// What is done with `%2F` and `%5C` in a path (R30).
     pub encoded_slashes: EncodedSlashes,
+    /// How it speaks TLS; `None`: none of its addresses has TLS.
+    pub tls: Option<TlsRules>,
 }
 
 impl Server {

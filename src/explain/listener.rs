@@ -33,6 +33,8 @@ pub(super) fn arrival(config: &Config, question: &Question) -> Arrival {
         local,
         listener: listener.clone(),
         requests: 1,
+        tls: None,
+        lacks_tls: false,
     };
     Arrival { client, notes }
 }

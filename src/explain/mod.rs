@@ -17,6 +17,7 @@ use crate::config::{Config, Places};
 use crate::error::{ProxyError, reason};
 use crate::http1::head::{self, HeadError, HeadLimits, Progress, RequestHead};
 use crate::state::State;
+use crate::tls::server::TlsServers;
 
 pub use question::{Asked, GivenField, Question, Scheme, Url};
 pub use search::{Candidate, Outcome, Search};
@@ -189,7 +190,7 @@ impl Explanation {
         let arrival = listener::arrival(&config, question);
         let mut notes = arrival.notes;
         notes.extend(question.url.scheme.is_secure().then(|| TLS.to_owned()));
-        let state = Arc::new(State::new(config, None));
+        let state = Arc::new(State::new(config, TlsServers::default(), None));
         let head = read(&asked.head, &state, &arrival.client);
         let walk = walk::Walk::new(&state, places, &arrival.client, &asked);
         let walked = walk.through(head);

@@ -228,7 +228,9 @@ impl RequestRules<'_> {
             });
         }
         self.default(out, "X-Forwarded-Proto", |out| {
-            out.extend_from_slice(forwarded::scheme(trusted(Known::XForwardedProto), "http").as_bytes());
+            out.extend_from_slice(
+                forwarded::scheme(trusted(Known::XForwardedProto), self.values.client.scheme()).as_bytes(),
+            );
         });
         let host = trusted(Known::XForwardedHost).or(self.request.authority.as_deref().map(str::as_bytes));
         if let Some(host) = host {

@@ -21,6 +21,16 @@ pub fn query(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
+/// Writes a text so that it can stand anywhere in a URL: all but the unreserved characters of RFC 3986 §2.3.
+pub fn component(out: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            true => out.push(byte),
+            false => push_encoded(out, byte),
+        }
+    }
+}
+
 fn encode(out: &mut Vec<u8>, text: &[u8], is_special: impl Fn(u8) -> bool) {
     for &byte in text {
         let is_forbidden = byte <= b' ' || byte >= 0x7f || b"\"<>\\^`{|}".contains(&byte);

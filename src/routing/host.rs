@@ -109,6 +109,11 @@ impl ServerNames {
         found
     }
 
+    /// The server for those who name no host, or one that nobody has claimed.
+    pub fn default_server(&self) -> usize {
+        self.default
+    }
+
     /// The server for a host in lower case, without a port and without a dot at its end. nginx's
     /// order: the exact name, the longest `*.name`, the longest `name.*`, the first expression, the default.
     pub fn find(&self, host: &str) -> usize {

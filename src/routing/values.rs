@@ -217,7 +217,13 @@ impl Values<'_> {
             }
             Variable::RemoteAddr => self.ip(self.origin.client, out),
             Variable::RequestId => out.extend_from_slice(self.course.request_id().as_bytes()),
-            Variable::Scheme => out.extend_from_slice(b"http"),
+            Variable::Scheme => out.extend_from_slice(self.client.scheme().as_bytes()),
+            Variable::Https if self.client.tls.is_some() => out.extend_from_slice(b"on"),
+            Variable::Tls(variable) => {
+                if let Some(tls) = &self.client.tls {
+                    tls.write(*variable, out);
+                }
+            }
             Variable::ServerAddr => match (self.client.local, &self.client.listener) {
                 (Some(local), _) => display(out, local.ip().to_canonical()),
                 (None, ListenAddress::Unix(path)) => display(out, format_args!("unix:{}", path.display())),
@@ -229,7 +235,7 @@ impl Values<'_> {
                     display(out, local.port());
                 }
             }
-            // Without TLS there is no `https`; the others have been dealt with.
+            // `https` is empty without TLS; the others have been dealt with.
             _ => {}
         }
     }

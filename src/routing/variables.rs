@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tls::variables::{NAMES as TLS_NAMES, TlsVariable};
+
 /// A value of the configuration that may contain variables, for example
 /// `$proxy_add_x_forwarded_for` or `https://$host$request_uri`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub enum Variable {
     Status,
     TimeIso8601,
     TimeLocal,
+    /// What a client's handshake of TLS came to, and its certificate.
+    Tls(TlsVariable),
     TunnelEnd,
     TunnelEvent,
     TunnelId,
@@ -295,14 +299,17 @@ impl Variable {
         if let Some((_, variable)) = NAMES.iter().find(|(known, _)| *known == name) {
             return Ok(variable.clone());
         }
+        if let Some((_, variable)) = TLS_NAMES.iter().find(|(known, _)| *known == name) {
+            return Ok(Self::Tls(*variable));
+        }
         for (prefix, make) in families {
             if let Some(rest) = name.strip_prefix(prefix).filter(|rest| !rest.is_empty()) {
                 return Ok(make(rest.to_owned()));
             }
         }
-        let nearest = NAMES
-            .iter()
-            .map(|(known, _)| (strsim::damerau_levenshtein(known, name), *known))
+        let names = NAMES.iter().map(|(known, _)| *known).chain(TLS_NAMES.iter().map(|(known, _)| *known));
+        let nearest = names
+            .map(|known| (strsim::damerau_levenshtein(known, name), known))
             .min()
             .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
             .map(|(_, known)| known.to_owned());

@@ -20,7 +20,7 @@ use crate::error::ProxyError;
 use crate::http2;
 use crate::io::{Peer, Stream};
 use crate::proxy;
-use crate::server::connection;
+use crate::server::{connection, handshake};
 use crate::shared::Local;
 use crate::state::State;
 use crate::timer::Timer;
@@ -322,6 +322,8 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
         local: local_address,
         listener: meant(&state.config, listener, local_address).clone(),
         requests: 0,
+        tls: None,
+        lacks_tls: false,
     };
     let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
     let (permit, refused) = match local.shared.connections.enter(info.ip(), most, most_per_ip) {
@@ -343,6 +345,9 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
     };
     let local = Rc::clone(local);
     match refused {
+        refused if state.speaks_tls(&client.info.listener) => {
+            tokio::task::spawn_local(handshake::serve(local, client, refused))
+        }
         None if speaks_http2(&state, &client.info) => {
             tokio::task::spawn_local(http2::serve_either(local, client))
         }

@@ -1,6 +1,7 @@
 //! Binds every listener, runs until told to stop, reloads, waits for what is in flight.
 
 pub mod connection;
+pub mod handshake;
 pub mod limits;
 pub mod listener;
 pub mod tasks;
@@ -20,6 +21,8 @@ use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
 use crate::shared::Shared;
 use crate::state::State;
+use crate::tls::server::TlsServers;
+use crate::tls::watch::Watch;
 use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, to_bind};
 use worker::Order;
 
@@ -61,11 +64,12 @@ impl Server {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
+        let tls = TlsServers::new(&config, None)?;
         let bound: io::Result<Vec<_>> =
             to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
         Ok(Self {
             bound: bound?,
-            state: Arc::new(State::new(config, None)),
+            state: Arc::new(State::new(config, tls, None)),
             shared: Arc::default(),
             writer: LogWriter::start()?,
             workers,
@@ -122,6 +126,8 @@ struct Running {
     running: Receiver<Infallible>,
     listening: Vec<Listening>,
     is_draining: bool,
+    /// Over the files of certificates.
+    watch: Watch,
 }
 
 /// An address that is listened on.
@@ -165,13 +171,17 @@ impl Running {
             })?;
             workers.push(Worker { orders });
         }
-        Ok((Self { state, shared, writer, workers, running, listening, is_draining: false }, control))
+        let watch = Watch::start(state.tls.identities())?;
+        Ok((Self { state, shared, writer, workers, running, listening, is_draining: false, watch }, control))
     }
 
     /// Binds what is new first: if that fails nothing has changed.
     fn reload(&mut self, config: Config) {
-        let added = match LogWriter::check(&config).and_then(|()| self.bind_new(&config)) {
-            Ok(added) => added,
+        let prepared = LogWriter::check(&config)
+            .and_then(|()| TlsServers::new(&config, Some(&self.state.tls)))
+            .and_then(|tls| Ok((tls, self.bind_new(&config)?)));
+        let (tls, added) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!("reload refused, the old configuration stays: {error}");
                 return;
@@ -190,7 +200,8 @@ impl Running {
         self.listening = kept;
         // The files of those that went are removed here, before their sockets are closed.
         let removed: Vec<_> = removed.into_iter().map(|gone| gone.address).collect();
-        self.state = Arc::new(State::new(config, Some(&self.state)));
+        self.state = Arc::new(State::new(config, tls, Some(&self.state)));
+        self.watch.over(self.state.tls.identities());
         for bound in &added {
             tracing::info!("listening on {}", bound.local);
         }

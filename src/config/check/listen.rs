@@ -184,8 +184,8 @@ impl Check<'_> {
             shared.default.map(|(server, _)| server).or(shared.servers.first().copied()).unwrap_or(0);
         let own = |server: usize| names[server].iter().map(move |(name, _)| (name.clone(), server));
         let servers = ServerNames::new(default, shared.servers.iter().flat_map(|server| own(*server)));
-        let Shared { address, tls, http2, .. } = shared;
-        Listener { address, tls, http2, servers }
+        let Shared { address, tls, http2, servers: places, .. } = shared;
+        Listener { address, tls, http2, servers, places }
     }
 }
 

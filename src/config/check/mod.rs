@@ -18,6 +18,7 @@ mod responses;
 mod script;
 mod server;
 mod settings;
+mod tls;
 mod upstream;
 mod upstream_server;
 mod warnings;
@@ -34,6 +35,7 @@ use super::file::{AutoOr, Listen, Location, OneOrMany, Server, Tables, TextOr, T
 use super::{AccessLog, Config, ListenAddress, Warnings, Zones, units};
 use logs::Formats;
 use names::Names;
+use tls::TlsFound;
 use upstream::Upstreams;
 
 /// Checks a file that has been read, and its text. If `mistakes` gets longer by more than warnings, what is
@@ -87,6 +89,7 @@ struct Check<'a> {
     access_logs: Vec<Arc<AccessLog>>,
     upstreams: Upstreams,
     zones: Zones,
+    tls: TlsFound,
     names: Names,
     /// The named locations that the server at hand sends requests to.
     gotos: Vec<Spanned<String>>,
@@ -103,6 +106,7 @@ impl<'a> Check<'a> {
             access_logs: Vec::new(),
             upstreams,
             zones: Zones::default(),
+            tls: TlsFound::default(),
             names,
             gotos: Vec::new(),
         }
@@ -121,8 +125,10 @@ impl<'a> Check<'a> {
         if written.is_empty() && !matches!(file.server, Value::Wrong) {
             self.no_server();
         }
-        let servers: Vec<_> = written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
+        let mut servers: Vec<_> =
+            written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
         let (listeners, places) = self.listeners(written);
+        self.tls_of_servers(&mut servers, written, &listeners);
         // One of several servers may well be the upstream of another, as people chain them in nginx.
         if let [server] = &*servers {
             self.refuse_loops(server, &listeners, &places);

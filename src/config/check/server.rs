@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 
 use super::settings::Settings;
+use super::tls::TlsSettings;
 use super::{Check, plain};
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, ForServers, OffOr, Size, Value};
@@ -31,6 +32,7 @@ pub(super) struct ServerSettings {
     encoded_slashes: Option<EncodedSlashes>,
     http2: Option<bool>,
     http2_streams: Option<usize>,
+    tls: TlsSettings,
 }
 
 impl ServerSettings {
@@ -46,6 +48,7 @@ impl ServerSettings {
             encoded_slashes: self.encoded_slashes.or(outer.encoded_slashes),
             http2: self.http2.or(outer.http2),
             http2_streams: self.http2_streams.or(outer.http2_streams),
+            tls: self.tls.inside(&outer.tls),
         }
     }
 
@@ -100,6 +103,7 @@ impl Check<'_> {
                 "http2_max_concurrent_streams",
                 1..=MAX_STREAMS,
             ),
+            tls: self.tls_settings_of_server(written),
         }
     }
 
@@ -123,6 +127,7 @@ impl Check<'_> {
         };
         let paths = Locations::new(&(0..locations.len()).map(candidate).collect::<Vec<_>>());
         let named = named(&locations);
+        self.tls.servers.push(own.tls.clone());
         let limits = own.limits(&outer);
         locations.push(outer);
         let real_ip = Arc::new(settings.access.real_ip());
@@ -140,6 +145,8 @@ impl Check<'_> {
             limits,
             real_ip,
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
+            // It is known once the addresses are.
+            tls: None,
         }
     }
 

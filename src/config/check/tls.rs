@@ -1,0 +1,360 @@
+//! How servers speak TLS: the settings, and the files of certificates.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_spanned::Spanned;
+
+use super::{Check, plain};
+use crate::config::Listener;
+use crate::config::error::{Mistake, MistakeKind};
+use crate::config::file::{ForServers, OneOrMany, Server, Value};
+use crate::tls::clients::{Ask, ClientRules};
+use crate::tls::identity::{Identity, Pair, Source, SourceFault};
+use crate::tls::pem::{self, FileFault, PairFault};
+use crate::tls::server::{Shows, TlsRules, Versions};
+
+/// What is written at one level of the file; `None` is inherited.
+#[derive(Clone, Default)]
+pub(super) struct TlsSettings {
+    word: Option<Spanned<String>>,
+    certificates: Option<Vec<Spanned<String>>>,
+    keys: Option<Vec<Spanned<String>>>,
+    versions: Option<Versions>,
+    ask: Option<Spanned<Ask>>,
+    cas: Option<Spanned<String>>,
+    revoked: Option<Spanned<String>>,
+    staple: Option<Spanned<String>>,
+    has_tickets: Option<bool>,
+    timeout: Option<Duration>,
+    rejects: Option<bool>,
+}
+
+/// What servers share, each once.
+#[derive(Default)]
+pub(super) struct TlsFound {
+    /// Of each server, in the order of the file.
+    pub(super) servers: Vec<TlsSettings>,
+    identities: Vec<Arc<Identity>>,
+    clients: Vec<Arc<ClientRules>>,
+}
+
+impl TlsSettings {
+    /// What is not written here is as it is further out. Where certificates come from is one thing: files, or a
+    /// word instead of them.
+    pub(super) fn inside(self, outer: &Self) -> Self {
+        let has_own_word = self.word.is_some();
+        let has_own_files = self.certificates.is_some() || self.keys.is_some();
+        Self {
+            word: self.word.or_else(|| outer.word.clone().filter(|_| !has_own_files)),
+            certificates: self.certificates.or_else(|| outer.certificates.clone().filter(|_| !has_own_word)),
+            keys: self.keys.or_else(|| outer.keys.clone().filter(|_| !has_own_word)),
+            versions: self.versions.or(outer.versions),
+            ask: self.ask.or_else(|| outer.ask.clone()),
+            cas: self.cas.or_else(|| outer.cas.clone()),
+            revoked: self.revoked.or_else(|| outer.revoked.clone()),
+            staple: self.staple.or_else(|| outer.staple.clone()),
+            has_tickets: self.has_tickets.or(outer.has_tickets),
+            timeout: self.timeout.or(outer.timeout),
+            rejects: self.rejects.or(outer.rejects),
+        }
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn tls_settings_of_server(&mut self, written: &ForServers) -> TlsSettings {
+        let settings = TlsSettings {
+            word: self.tls_word(&written.tls),
+            certificates: self.file_list(&written.ssl_certificate, "ssl_certificate"),
+            keys: self.file_list(&written.ssl_certificate_key, "ssl_certificate_key"),
+            versions: self.tls_versions(&written.ssl_protocols),
+            ask: self.verify_client(&written.ssl_verify_client),
+            cas: self.file_name(written.ssl_client_certificate.given(), "ssl_client_certificate"),
+            revoked: self.file_name(written.ssl_crl.given(), "ssl_crl"),
+            staple: self.file_name(written.ssl_stapling_file.given(), "ssl_stapling_file"),
+            has_tickets: plain(&written.ssl_session_tickets),
+            timeout: self.time(&written.ssl_session_timeout, "ssl_session_timeout"),
+            rejects: plain(&written.ssl_reject_handshake),
+        };
+        if let (Some(word), Some(files)) =
+            (&settings.word, settings.certificates.as_ref().and_then(|f| f.first()))
+        {
+            let message = "there is a certificate, and `tls` says where else one comes from";
+            let mistake = Mistake::new(word.span(), message).also(files.span(), "the certificate");
+            self.mistakes.push(mistake.help("delete one of the two"));
+        }
+        settings
+    }
+
+    /// How the servers behind addresses with TLS speak it.
+    pub(super) fn tls_of_servers(
+        &mut self,
+        servers: &mut [crate::config::Server],
+        written: &[Spanned<Server>],
+        listeners: &[Listener],
+    ) {
+        let settings = std::mem::take(&mut self.tls.servers);
+        for (place, settings) in settings.iter().enumerate() {
+            let (Some(server), Some(written)) = (servers.get_mut(place), written.get(place)) else {
+                continue;
+            };
+            if listeners.iter().any(|listener| listener.tls && listener.has(place)) {
+                server.tls = self.tls_rules(settings, written);
+            }
+        }
+    }
+
+    fn tls_rules(&mut self, settings: &TlsSettings, written: &Spanned<Server>) -> Option<TlsRules> {
+        // All of them, so that every mistake is told.
+        let shows = self.shows(settings, written);
+        let clients = self.client_rules(settings);
+        let timeout = settings.timeout.unwrap_or(Duration::from_secs(300));
+        Some(TlsRules {
+            shows: shows?,
+            versions: settings.versions.unwrap_or_default(),
+            clients: clients?,
+            tickets: settings.has_tickets.unwrap_or(true).then_some(timeout),
+        })
+    }
+
+    fn shows(&mut self, settings: &TlsSettings, written: &Spanned<Server>) -> Option<Shows> {
+        if settings.rejects == Some(true) {
+            return Some(Shows::Nothing);
+        }
+        if settings.word.is_some() {
+            return Some(Shows::SelfSigned(names_of(written.get_ref())));
+        }
+        match (&settings.certificates, &settings.keys) {
+            (Some(certificates), Some(keys)) => {
+                self.shows_files(certificates, keys, settings.staple.as_ref())
+            }
+            (Some(certificates), None) => {
+                self.half(certificates, "`ssl_certificate` needs `ssl_certificate_key` beside it")
+            }
+            (None, Some(keys)) => self.half(keys, "`ssl_certificate_key` needs `ssl_certificate` beside it"),
+            (None, None) => {
+                let help = "write `ssl_certificate = \"/etc/hopgate/cert.pem\"` and `ssl_certificate_key = \
+                            \"/etc/hopgate/key.pem\"`, or `tls = \"self-signed\"` to try it without";
+                let what = "this server speaks TLS (`ssl` in `listen`), and has no certificate";
+                self.missing(written.span(), what, help);
+                None
+            }
+        }
+    }
+
+    fn half<T>(&mut self, there: &[Spanned<String>], message: &str) -> Option<T> {
+        if let Some(first) = there.first() {
+            self.mistakes.push(Mistake::new(first.span(), message));
+        }
+        None
+    }
+
+    fn shows_files(
+        &mut self,
+        certificates: &[Spanned<String>],
+        keys: &[Spanned<String>],
+        staple: Option<&Spanned<String>>,
+    ) -> Option<Shows> {
+        let (first, _) = (certificates.first()?, keys.first()?);
+        if certificates.len() != keys.len() {
+            let (certificates, keys) = (certificates.len(), keys.len());
+            let message =
+                format!("there are {certificates} of `ssl_certificate` and {keys} of `ssl_certificate_key`");
+            let help = "the first key is that of the first certificate, and so on";
+            self.mistakes.push(Mistake::new(first.span(), message).help(help));
+            return None;
+        }
+        let pair = |(certificate, key): (&Spanned<String>, &Spanned<String>)| Pair {
+            certificate: PathBuf::from(certificate.get_ref()),
+            key: PathBuf::from(key.get_ref()),
+        };
+        let pairs: Vec<_> = certificates.iter().zip(keys).map(pair).collect();
+        let path = staple.map(|staple| PathBuf::from(staple.get_ref()));
+        let source = Source::Files(pairs.clone(), path.clone());
+        if let Some(known) = self.tls.identities.iter().find(|known| known.source == source) {
+            return Some(Shows::Files(Arc::clone(known)));
+        }
+        match Identity::read(pairs, path) {
+            Ok(identity) => {
+                let identity = Arc::new(identity);
+                self.tls.identities.push(Arc::clone(&identity));
+                Some(Shows::Files(identity))
+            }
+            Err(faults) => {
+                for fault in faults {
+                    let (key, span, fault) = match fault {
+                        SourceFault::Pair(place, PairFault::Certificate(fault)) => {
+                            ("ssl_certificate", certificates[place].span(), fault)
+                        }
+                        SourceFault::Pair(place, PairFault::Key(fault)) => {
+                            ("ssl_certificate_key", keys[place].span(), fault)
+                        }
+                        SourceFault::Staple(fault) => {
+                            ("ssl_stapling_file", staple.map(Spanned::span).unwrap_or_default(), fault)
+                        }
+                    };
+                    self.faulty_file(key, span, &fault);
+                }
+                None
+            }
+        }
+    }
+
+    fn client_rules(&mut self, settings: &TlsSettings) -> Option<Arc<ClientRules>> {
+        let ask = settings.ask.as_ref().map_or(Ask::Off, |ask| *ask.get_ref());
+        if ask != Ask::Off && ask != Ask::OptionalNoCa && settings.cas.is_none() {
+            let span = settings.ask.as_ref().map(Spanned::span).unwrap_or_default();
+            let message = "`ssl_verify_client` needs to know whose certificates are believed";
+            let help = "write `ssl_client_certificate = \"/etc/hopgate/clients-ca.pem\"` beside it";
+            self.mistakes.push(Mistake::new(span, message).help(help));
+            return None;
+        }
+        let cas = match settings.cas.as_ref().filter(|_| ask != Ask::Off) {
+            Some(path) => self.from_file(path, "ssl_client_certificate", pem::certificates),
+            None => Some(Vec::new()),
+        };
+        let revoked = match settings.revoked.as_ref().filter(|_| ask != Ask::Off) {
+            Some(path) => self.from_file(path, "ssl_crl", pem::revoked),
+            None => Some(Vec::new()),
+        };
+        match ClientRules::new(ask, cas?, revoked?) {
+            Ok(rules) => {
+                if let Some(known) = self.tls.clients.iter().find(|known| ***known == rules) {
+                    return Some(Arc::clone(known));
+                }
+                let rules = Arc::new(rules);
+                self.tls.clients.push(Arc::clone(&rules));
+                Some(rules)
+            }
+            Err(error) => {
+                let place = settings.cas.as_ref().or(settings.revoked.as_ref());
+                let span = place.map(Spanned::span).unwrap_or_default();
+                let message = format!("client certificates cannot be held against this: {error}");
+                self.mistakes.push(Mistake::new(span, message).kind(MistakeKind::OfFile));
+                None
+            }
+        }
+    }
+
+    fn from_file<T>(
+        &mut self,
+        path: &Spanned<String>,
+        key: &str,
+        read: impl FnOnce(&std::path::Path) -> Result<T, FileFault>,
+    ) -> Option<T> {
+        match read(path.get_ref().as_ref()) {
+            Ok(read) => Some(read),
+            Err(fault) => {
+                self.faulty_file(key, path.span(), &fault);
+                None
+            }
+        }
+    }
+
+    fn faulty_file(&mut self, key: &str, span: Range<usize>, fault: &FileFault) {
+        let mistake = Mistake::new(span, format!("`{key}`: {fault}")).maybe_help(fault.help.as_deref());
+        self.mistakes.push(mistake.kind(MistakeKind::OfFile));
+    }
+
+    fn tls_word(&mut self, written: &Value<String>) -> Option<Spanned<String>> {
+        let word = written.given()?;
+        if word.get_ref() == "self-signed" {
+            return Some(word.clone());
+        }
+        let message = format!("`tls` cannot be `{}`", word.get_ref());
+        let help = "write `tls = \"self-signed\"` for a certificate to try it with, or name files: \
+                    `ssl_certificate`, `ssl_certificate_key`; that an address has TLS is said by `ssl` in `listen`";
+        self.mistakes.push(Mistake::new(word.span(), message).help(help));
+        None
+    }
+
+    fn verify_client(&mut self, written: &Value<String>) -> Option<Spanned<Ask>> {
+        let word = written.given()?;
+        let ask = match word.get_ref().as_str() {
+            "off" => Ask::Off,
+            "on" => Ask::On,
+            "optional" => Ask::Optional,
+            "optional_no_ca" => Ask::OptionalNoCa,
+            other => {
+                let message = format!("`ssl_verify_client` cannot be `{other}`");
+                let help = "write `\"on\"`, `\"off\"`, `\"optional\"` or `\"optional_no_ca\"`";
+                self.mistakes.push(Mistake::new(word.span(), message).help(help));
+                return None;
+            }
+        };
+        Some(Spanned::new(word.span(), ask))
+    }
+
+    fn tls_versions(&mut self, written: &Value<OneOrMany<String>>) -> Option<Versions> {
+        let list = written.given()?;
+        let mut versions = Versions { tls12: false, tls13: false };
+        for entry in &list.get_ref().0 {
+            let (message, help) = match entry.get_ref().as_str() {
+                "TLSv1.2" => {
+                    versions.tls12 = true;
+                    continue;
+                }
+                "TLSv1.3" => {
+                    versions.tls13 = true;
+                    continue;
+                }
+                old @ ("SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1") => (
+                    format!("{old} can be broken, and is not spoken (RFC 8996)"),
+                    "write `ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`, or leave the line out",
+                ),
+                other => (
+                    format!("`ssl_protocols`: `{other}` is not known"),
+                    "write one version for each entry: `ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`",
+                ),
+            };
+            self.mistakes.push(Mistake::new(entry.span(), message).help(help));
+        }
+        if list.get_ref().0.is_empty() {
+            let mistake = Mistake::new(list.span(), "`ssl_protocols` has no version");
+            self.mistakes.push(mistake.help("write `ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`"));
+        }
+        (versions.tls12 || versions.tls13).then_some(versions)
+    }
+
+    fn file_list(&mut self, written: &Value<OneOrMany<String>>, key: &str) -> Option<Vec<Spanned<String>>> {
+        let list = written.given()?;
+        if list.get_ref().0.is_empty() {
+            let mistake = Mistake::new(list.span(), format!("`{key}` has no file"));
+            self.mistakes.push(mistake.help(format!("write `{key} = \"/etc/hopgate/file.pem\"`")));
+        }
+        Some(list.get_ref().0.iter().filter_map(|path| self.file_name(Some(path), key)).collect())
+    }
+
+    fn file_name(&mut self, path: Option<&Spanned<String>>, key: &str) -> Option<Spanned<String>> {
+        let path = path?;
+        let text = path.get_ref();
+        if text.starts_with('/') && !text.ends_with([';', '/']) && !text.contains('\0') {
+            return Some(path.clone());
+        }
+        let message = format!("`{key}`: `{text}` is not the whole path of a file");
+        let help = format!("write `{key} = \"/etc/hopgate/file.pem\"`");
+        self.mistakes.push(Mistake::new(path.span(), message).help(help));
+        None
+    }
+}
+
+/// The names that a certificate for a server needs, and those by which it is tried out.
+fn names_of(server: &Server) -> Vec<String> {
+    let written = server.server_name.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default();
+    let mut names = Vec::new();
+    for name in written.iter().map(|name| name.get_ref().to_ascii_lowercase()) {
+        match name.strip_prefix('.') {
+            _ if name.is_empty() || name.starts_with('~') || name.ends_with(".*") || name.contains('$') => {}
+            Some(rest) => names.extend([rest.to_owned(), format!("*.{rest}")]),
+            None => names.push(name),
+        }
+    }
+    for usual in ["localhost", "127.0.0.1", "::1"] {
+        if !names.iter().any(|name| name == usual) {
+            names.push(usual.to_owned());
+        }
+    }
+    names
+}

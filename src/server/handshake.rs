@@ -1,0 +1,155 @@
+//! The handshake of TLS, and what is spoken behind it.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::ProxyError;
+use crate::http2;
+use crate::io::{Peer, Stream};
+use crate::proxy;
+use crate::server::connection;
+use crate::server::tasks::Phase;
+use crate::shared::Local;
+use crate::tls::hello::{First, Hello, UNRECOGNIZED_NAME, look};
+use crate::tls::server::TlsServer;
+use crate::tls::session::TlsSession;
+use crate::tls::stream::TlsStream;
+
+/// Serves a client on an address where TLS is spoken; one that came when `refused` was reached is told so.
+pub async fn serve(local: Rc<Local>, mut client: Client, refused: Option<&'static str>) {
+    let Some(limits) = local.limits_of(&client.info, &client.accepted_under) else { return };
+    let deadline = Instant::now() + limits.header_timeout;
+    let timeout = limits.send_timeout;
+    match first(&local, &mut client, deadline).await {
+        Some(First::Hello(hello)) => {
+            let Some(client) = shake_hands(&local, client, hello, deadline, timeout).await else { return };
+            speak(local, client, refused).await;
+        }
+        Some(First::Http) => {
+            client.info.lacks_tls = true;
+            speak(local, client, refused).await;
+        }
+        Some(First::Other(answer)) => leave(&local, client, &answer, timeout).await,
+        Some(First::Partial) | None => {}
+    }
+}
+
+/// Waits for as much of what the client says as it takes to know what it is; `None` if the connection is over.
+async fn first(local: &Rc<Local>, client: &mut Client, deadline: Instant) -> Option<First> {
+    poll_fn(|cx| {
+        let mut buffers = local.buffers.borrow_mut();
+        loop {
+            match client.peer.stream.poll_read(cx, &mut buffers.input) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(count)) => client.peer.ahead.extend_from_slice(&buffers.input[..count]),
+            }
+            match look(&client.peer.ahead) {
+                First::Partial => {}
+                first => return Poll::Ready(Some(first)),
+            }
+        }
+        drop(buffers);
+        poll_patience(cx, client, deadline).map(|()| None)
+    })
+    .await
+}
+
+/// Goes through the handshake with the server that the client asks for; `None` if it has failed.
+async fn shake_hands(
+    local: &Rc<Local>,
+    mut client: Client,
+    hello: Hello,
+    deadline: Instant,
+    timeout: Duration,
+) -> Option<Client> {
+    let Some((server, config)) = chosen(local, &client, &hello) else {
+        leave(local, client, &UNRECOGNIZED_NAME, timeout).await;
+        return None;
+    };
+    let Peer { stream, ahead } = client.peer;
+    let tls = TlsStream::accept(stream, config, ahead).ok()?;
+    client.peer = Peer::new(Stream::Tls(Box::new(tls)));
+    let done = poll_fn(|cx| {
+        let Stream::Tls(tls) = &mut client.peer.stream else { return Poll::Ready(None) };
+        if let Poll::Ready(done) = tls.poll_handshake(cx) {
+            return Poll::Ready(Some(done));
+        }
+        poll_patience(cx, &mut client, deadline).map(|()| None)
+    })
+    .await?;
+    let Stream::Tls(tls) = &client.peer.stream else { return None };
+    if let Err(error) = done {
+        tell(&client, &hello, &error);
+        client.linger(&local.buffers).await;
+        return None;
+    }
+    client.info.tls = Some(Arc::new(TlsSession::new(tls.agreed(), hello.server_name, &server.clients)));
+    Some(client)
+}
+
+/// The server that a client asks for, or the default one, and how TLS is spoken for it; `None` if it refuses
+/// every handshake.
+fn chosen(local: &Local, client: &Client, hello: &Hello) -> Option<(Arc<TlsServer>, Arc<ServerConfig>)> {
+    let state = local.state();
+    let (listener, name) = (&client.info.listener, hello.server_name.as_deref());
+    let find = |state: &crate::state::State| {
+        let (place, server) = state.tls_server_for(listener, name)?;
+        server.identity.as_ref()?;
+        let config = server.config(state.config.servers[place].limits.http2);
+        Some((Arc::clone(server), Arc::clone(config)))
+    };
+    // A reload may have taken the listener away.
+    if state.speaks_tls(listener) { find(&state) } else { find(&client.accepted_under) }
+}
+
+/// Serves a client in the version of HTTP that was agreed upon.
+async fn speak(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+    let started = Instant::now();
+    match refused {
+        Some(setting) => {
+            proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await
+        }
+        None if client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) => {
+            http2::serve(local, client).await;
+        }
+        None => connection::serve(local, client).await,
+    }
+}
+
+/// Ends a connection on which there was no handshake with an alert.
+async fn leave(local: &Local, mut client: Client, alert: &[u8], timeout: Duration) {
+    if !alert.is_empty() && client.send(alert, timeout).await {
+        client.linger(&local.buffers).await;
+    }
+}
+
+/// Until it is too late, or the process ends.
+fn poll_patience(cx: &mut Context<'_>, client: &mut Client, deadline: Instant) -> Poll<()> {
+    match client.task.phase(cx) {
+        Phase::Serving => client.timer.poll(cx, deadline),
+        Phase::Draining(_) | Phase::Killed => Poll::Ready(()),
+    }
+}
+
+/// Tells the log why a handshake failed.
+fn tell(client: &Client, hello: &Hello, error: &io::Error) {
+    let address = client.info.address.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string());
+    let server_name = hello.server_name.as_deref().unwrap_or_default();
+    match error.kind() {
+        io::ErrorKind::InvalidData => {
+            tracing::info!(client = address, server_name, "the handshake of TLS has failed: {error}");
+        }
+        _ => {
+            tracing::debug!(client = address, server_name, "the client left in the handshake of TLS: {error}")
+        }
+    }
+}

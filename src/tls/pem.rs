@@ -1,0 +1,213 @@
+//! Reads certificates, keys and lists of revoked certificates from PEM files, and says what is wrong with them.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use super::provider;
+
+/// The most bytes of such a file. The certificates of all public CAs are a fifth of it; lists of what was
+/// revoked are longer.
+const LARGEST: u64 = 64 << 20;
+
+/// What is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFault {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+    /// What would be right, if that is known.
+    pub help: Option<String>,
+}
+
+impl FileFault {
+    fn new(path: &Path, why: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), why: why.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.path.display(), self.why)
+    }
+}
+
+/// Which of the two files of a certificate is at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairFault {
+    /// That with the certificate.
+    Certificate(FileFault),
+    /// That with the key.
+    Key(FileFault),
+}
+
+impl fmt::Display for PairFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Certificate(fault) | Self::Key(fault)) = self;
+        fault.fmt(f)
+    }
+}
+
+/// A certificate with those that it was issued by, and its key. It is valid now.
+///
+/// # Errors
+/// Which file is at fault, and why.
+pub fn pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, PairFault> {
+    let chain = certificates(certificate).map_err(PairFault::Certificate)?;
+    is_valid_at(certificate, &chain[0], SystemTime::now()).map_err(PairFault::Certificate)?;
+    let fault = |why: String| PairFault::Key(FileFault::new(key, why));
+    let signer = self::key(key).map_err(PairFault::Key)?;
+    let signer = provider()
+        .key_provider
+        .load_private_key(signer)
+        .map_err(|error| fault(format!("has a key that cannot be used: {error}")))?;
+    let pair = CertifiedKey::new(chain, signer);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(pair),
+        Err(_) => {
+            let why = format!("is not the key of the certificate in {}", certificate.display());
+            Err(PairFault::Key(
+                FileFault::new(key, why)
+                    .help("the certificate comes first in its file, those that it was issued by behind it"),
+            ))
+        }
+    }
+}
+
+/// All certificates of a file, at least one.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileFault> {
+    let found: Vec<CertificateDer<'static>> = all(path, "certificate", "CERTIFICATE")?;
+    for certificate in &found {
+        X509Certificate::from_der(certificate).map_err(|error| {
+            FileFault::new(path, format!("has a certificate that cannot be read: {error}"))
+        })?;
+    }
+    Ok(found)
+}
+
+/// The first private key of a file.
+///
+/// # Errors
+/// It cannot be read, or has none.
+pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
+    let bytes = read(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+        PemError::NoItemsFound if memchr::memmem::find(&bytes, b"ENCRYPTED PRIVATE KEY").is_some() => {
+            let help = "take the password away: `openssl pkey -in OLD -out NEW`";
+            FileFault::new(path, "has a key that is encrypted with a password").help(help)
+        }
+        PemError::NoItemsFound => nothing(path, &bytes, "private key", "PRIVATE KEY"),
+        error => FileFault::new(path, format!("is no proper PEM: {error}")),
+    })
+}
+
+/// All lists of revoked certificates of a file, at least one.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, FileFault> {
+    let found: Vec<CertificateRevocationListDer<'static>> =
+        all(path, "list of revoked certificates", "X509 CRL")?;
+    for list in &found {
+        CertificateRevocationList::from_der(list)
+            .map_err(|error| FileFault::new(path, format!("has a list that cannot be read: {error}")))?;
+    }
+    Ok(found)
+}
+
+/// An answer of OCSP (RFC 6960), as `openssl ocsp -respout` leaves it: DER.
+///
+/// # Errors
+/// It cannot be read, or is something else.
+pub fn staple(path: &Path) -> Result<Vec<u8>, FileFault> {
+    let bytes = read(path)?;
+    // RFC 6960 §4.2.1: a SEQUENCE, and in it the status `successful`, an ENUMERATED of 0.
+    let is_successful = bytes.first() == Some(&0x30)
+        && memchr::memmem::find(&bytes[..bytes.len().min(8)], &[0x0a, 0x01, 0x00]).is_some();
+    if is_successful {
+        return Ok(bytes);
+    }
+    let help = "fetch it with `openssl ocsp … -respout FILE`: it is DER, as nginx has it";
+    Err(FileFault::new(path, "is no successful answer of OCSP").help(help))
+}
+
+fn all<T: PemObject>(path: &Path, what: &str, label: &str) -> Result<Vec<T>, FileFault> {
+    let bytes = read(path)?;
+    let found: Result<Vec<T>, _> = T::pem_slice_iter(&bytes).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(nothing(path, &bytes, what, label)),
+        Ok(found) => Ok(found),
+        Err(error) => Err(FileFault::new(path, format!("is no proper PEM: {error}"))),
+    }
+}
+
+fn nothing(path: &Path, bytes: &[u8], what: &str, label: &str) -> FileFault {
+    let fault = FileFault::new(path, format!("has no {what} in it"));
+    // DER begins with a SEQUENCE whose length takes more bytes than one.
+    match bytes.starts_with(&[0x30, 0x82]) || bytes.starts_with(&[0x30, 0x81]) {
+        true => fault.help("it is DER: make PEM of it with `openssl`, as in `openssl x509 -inform DER`"),
+        false => fault.help(format!("it must be PEM: `-----BEGIN {label}-----` and so on")),
+    }
+}
+
+fn is_valid_at(path: &Path, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), FileFault> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Ok(()) };
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let at = |time: i64| u64::try_from(time).unwrap_or(0);
+    let (from, until) =
+        (at(parsed.validity.not_before.timestamp()), at(parsed.validity.not_after.timestamp()));
+    if seconds > until {
+        let fault = FileFault::new(path, format!("has a certificate that expired on {}", date(until)));
+        return Err(fault.help("renew it"));
+    }
+    if seconds < from {
+        let fault =
+            FileFault::new(path, format!("has a certificate that is not valid before {}", date(from)));
+        return Err(fault.help("is the clock of this machine right?"));
+    }
+    Ok(())
+}
+
+fn date(seconds: u64) -> String {
+    // The last second that such a date can be of.
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FileFault> {
+    let open = || -> io::Result<Vec<u8>> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(io::Error::other("it has more than 64 MiB"));
+        }
+        Ok(bytes)
+    };
+    open().map_err(|error| {
+        let fault = FileFault::new(path, format!("cannot be read: {error}"));
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => fault.help("let the user that hopgate runs as read it"),
+            _ => fault,
+        }
+    })
+}

@@ -1,0 +1,193 @@
+//! How a server speaks TLS with its clients.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::NoServerSessionStorage;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::clients::{Ask, ClientRules, Lenient};
+use super::identity::Identity;
+use super::provider;
+use super::tickets::{self, Keys, Tickets};
+use crate::config::Config;
+
+/// Versions of TLS, at least one. nginx: `ssl_protocols`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// TLS 1.2.
+    pub tls12: bool,
+    /// TLS 1.3.
+    pub tls13: bool,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { tls12: true, tls13: true }
+    }
+}
+
+/// How a server speaks TLS, as configured.
+#[derive(Clone, Debug)]
+pub struct TlsRules {
+    /// What it shows.
+    pub shows: Shows,
+    /// The versions.
+    pub versions: Versions,
+    /// What it wants of its clients.
+    pub clients: Arc<ClientRules>,
+    /// For how long sessions can be resumed; `None`: they cannot. nginx: `ssl_session_tickets`,
+    /// `ssl_session_timeout`.
+    pub tickets: Option<Duration>,
+}
+
+/// What a server shows to prove who it is.
+#[derive(Clone, Debug)]
+pub enum Shows {
+    /// Certificates from files.
+    Files(Arc<Identity>),
+    /// A certificate that is made when it is needed, for these names: `tls = "self-signed"`.
+    SelfSigned(Vec<String>),
+    /// Nothing: every handshake is refused. nginx: `ssl_reject_handshake`.
+    Nothing,
+}
+
+/// A server that speaks TLS, ready for use.
+#[derive(Debug)]
+pub struct TlsServer {
+    /// What it shows; `None`: every handshake is refused.
+    pub identity: Option<Arc<Identity>>,
+    /// What it wants of its clients.
+    pub clients: Arc<ClientRules>,
+    /// Without HTTP/2.
+    http1: Arc<ServerConfig>,
+    /// With it.
+    http2: Arc<ServerConfig>,
+}
+
+impl TlsServer {
+    /// For a connection on which HTTP/2 may be offered, or must not be.
+    pub fn config(&self, offers_http2: bool) -> &Arc<ServerConfig> {
+        if offers_http2 { &self.http2 } else { &self.http1 }
+    }
+}
+
+/// The servers of a configuration that speak TLS, by their places, and what outlives them.
+#[derive(Debug, Default)]
+pub struct TlsServers {
+    servers: Vec<Option<Arc<TlsServer>>>,
+    keys: Vec<(Arc<ClientRules>, Keys)>,
+    made: HashMap<Vec<String>, Arc<Identity>>,
+}
+
+impl TlsServers {
+    /// Puts the rules of servers to use. Of `previous` ones the keys of tickets and what was made here are
+    /// taken over: a reload ends no session.
+    ///
+    /// # Errors
+    /// Something cannot be made: a self-signed certificate, or keys.
+    pub fn new(config: &Config, previous: Option<&Self>) -> io::Result<Self> {
+        let mut servers = Self::default();
+        for server in &config.servers {
+            let server = server.tls.as_ref().map(|rules| servers.server(rules, previous)).transpose();
+            let server = server.map_err(|why| io::Error::other(format!("TLS cannot be prepared: {why}")))?;
+            servers.servers.push(server);
+        }
+        Ok(servers)
+    }
+
+    /// The server at a place of the configuration; `None` if it speaks no TLS.
+    pub fn get(&self, place: usize) -> Option<&Arc<TlsServer>> {
+        self.servers.get(place)?.as_ref()
+    }
+
+    /// Everything that is shown, each once.
+    pub fn identities(&self) -> Vec<Arc<Identity>> {
+        let mut found: Vec<Arc<Identity>> = Vec::new();
+        for identity in self.servers.iter().flatten().filter_map(|server| server.identity.as_ref()) {
+            if !found.iter().any(|known| Arc::ptr_eq(known, identity)) {
+                found.push(Arc::clone(identity));
+            }
+        }
+        found
+    }
+
+    fn server(&mut self, rules: &TlsRules, previous: Option<&Self>) -> Result<Arc<TlsServer>, String> {
+        let identity = match &rules.shows {
+            Shows::Files(identity) => Some(Arc::clone(identity)),
+            Shows::SelfSigned(names) => Some(self.made(names, previous)?),
+            Shows::Nothing => None,
+        };
+        let keys = match rules.tickets {
+            Some(_) => Some(self.keys(&rules.clients, previous)?),
+            None => None,
+        };
+        let http1 = config(rules, identity.as_ref(), keys).map_err(|error| error.to_string())?;
+        let mut http2 = http1.clone();
+        http2.alpn_protocols.insert(0, b"h2".to_vec());
+        let clients = Arc::clone(&rules.clients);
+        Ok(Arc::new(TlsServer { identity, clients, http1: Arc::new(http1), http2: Arc::new(http2) }))
+    }
+
+    fn made(&mut self, names: &[String], previous: Option<&Self>) -> Result<Arc<Identity>, String> {
+        if let Some(known) = self.made.get(names) {
+            return Ok(Arc::clone(known));
+        }
+        let identity = match previous.and_then(|previous| previous.made.get(names)) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Identity::self_signed(names.to_vec())?),
+        };
+        self.made.insert(names.to_vec(), Arc::clone(&identity));
+        Ok(identity)
+    }
+
+    fn keys(&mut self, rules: &Arc<ClientRules>, previous: Option<&Self>) -> Result<Keys, String> {
+        let find = |all: &[(Arc<ClientRules>, Keys)]| {
+            all.iter().find(|(known, _)| known == rules).map(|(_, keys)| Arc::clone(keys))
+        };
+        if let Some(known) = find(&self.keys) {
+            return Ok(known);
+        }
+        let keys = match previous.and_then(|previous| find(&previous.keys)) {
+            Some(known) => known,
+            None => tickets::keys().map_err(|error| error.to_string())?,
+        };
+        self.keys.push((Arc::clone(rules), Arc::clone(&keys)));
+        Ok(keys)
+    }
+}
+
+/// nginx offers these, too, besides `h2`.
+const HTTP1: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+
+fn config(
+    rules: &TlsRules,
+    identity: Option<&Arc<Identity>>,
+    keys: Option<Keys>,
+) -> Result<ServerConfig, rustls::Error> {
+    let known: [(bool, &SupportedProtocolVersion); 2] =
+        [(rules.versions.tls12, &TLS12), (rules.versions.tls13, &TLS13)];
+    let versions: Vec<_> =
+        known.into_iter().filter_map(|(is_spoken, version)| is_spoken.then_some(version)).collect();
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(provider())).with_protocol_versions(&versions)?;
+    let builder = match rules.clients.ask {
+        Ask::Off => builder.with_no_client_auth(),
+        _ => builder.with_client_cert_verifier(Arc::new(Lenient(Arc::clone(&rules.clients)))),
+    };
+    let mut config = match identity {
+        Some(identity) => builder.with_cert_resolver(Arc::clone(identity) as Arc<_>),
+        None => builder.with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new())),
+    };
+    config.alpn_protocols = HTTP1.map(<[u8]>::to_vec).to_vec();
+    // Sessions are in the hands of the clients alone: they cost no memory, and outlive a reload.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    match (keys, rules.tickets) {
+        (Some(keys), Some(timeout)) => config.ticketer = Arc::new(Tickets { keys, timeout }),
+        _ => config.send_tls13_tickets = 0,
+    }
+    Ok(config)
+}
