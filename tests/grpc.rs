@@ -1,8 +1,8 @@
-//! gRPC: a real client and a real server, alone and through nginx.
+//! gRPC through hopgate: a real client and a real server, and nginx in hopgate's place for comparison.
 
 mod support;
 
-use support::{Nginx, NodeApp, run_node_script};
+use support::{Hopgate, Nginx, NodeApp, run_node_script};
 
 /// Every kind of call, with metadata, statuses, large messages, deadlines and cancellation.
 const CLIENT: &str = "grpc-client.js";
@@ -24,4 +24,22 @@ fn grpc_goes_through_nginx() {
         server.addr()
     ));
     run_node_script(CLIENT, &format!("http://{}", nginx.addr()));
+}
+
+#[test]
+fn grpc_goes_through_hopgate() {
+    let server = NodeApp::speaking_grpc();
+    let hopgate = Hopgate::start(&format!(
+        r#"
+        [[server]]
+        listen = "127.0.0.1:0 http2"
+
+        [[server.location]]
+        path = "/"
+        proxy_pass = "http://{}"
+        proxy_http_version = "2"
+        "#,
+        server.addr()
+    ));
+    run_node_script(CLIENT, &format!("http://{}", hopgate.addr()));
 }
