@@ -51,7 +51,7 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last response was read to its very end, unless it has been used enough. The
+    /// Keeps a connection (a stream of HTTP/2 is none) whose last response was read to its very end, unless it has been used enough. The
     /// oldest one makes room. `hint` is how long the upstream says that it will keep it.
     pub fn put(
         &mut self,
@@ -63,7 +63,7 @@ impl Pool {
         let timeout = hint.map_or(rules.timeout, |hint| hint.min(rules.timeout));
         let now = Instant::now();
         let is_used_up = uses.requests >= rules.requests || now - uses.since > rules.time;
-        if rules.connections == 0 || timeout.is_zero() || is_used_up {
+        if stream.is_http2() || rules.connections == 0 || timeout.is_zero() || is_used_up {
             return;
         }
         let idle = match self.idle.get_mut(address) {

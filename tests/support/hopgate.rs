@@ -112,6 +112,14 @@ impl Hopgate {
         Self::start(&config("", "", upstream.addr(), lines))
     }
 
+    /// One location that passes everything to the upstream at `addr`, on a listener that speaks HTTP/2, too, with
+    /// these lines more in the server and in the location.
+    #[track_caller]
+    pub fn speaking_http2(addr: &str, server: &str, location: &str) -> Self {
+        let file = config("", server, addr, location);
+        Self::start(&file.replace("\"127.0.0.1:0\"", "\"127.0.0.1:0 http2\""))
+    }
+
     /// One location that passes everything to a group with these lines in it.
     #[track_caller]
     pub fn with_group(lines: &str) -> Self {
