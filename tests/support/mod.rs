@@ -33,7 +33,7 @@ pub use hopgate::Hopgate;
 pub use http2::{Http2, Http2Head, Http2Response, Http2Stream};
 pub use import::Import;
 pub use nginx::Nginx;
-pub use node::{NodeApp, run_node_script};
+pub use node::{NodeApp, run_node_script, run_python_script};
 pub use pair::{Pair, Teller, ask};
 pub use peer::{Ending, Peer};
 pub use upstream::{Upstream, silent_addr};
