@@ -149,7 +149,7 @@ impl Check<'_> {
             identity: identity?,
             sends_name: settings.sends_name.unwrap_or(true),
             resumes: settings.resumes.unwrap_or(true),
-            versions: settings.versions.unwrap_or_default()?,
+            versions: settings.versions.unwrap_or(Some(Versions::default()))?,
         };
         match self.tls_clients.with(rules) {
             Ok(client) => Some(UpstreamTls { client, name: name? }),

@@ -141,7 +141,8 @@ impl TlsClient {
         if by_server.len() >= MOST_SERVERS {
             return Arc::clone(&self.config);
         }
-        let config = ClientConfig { resumption: sessions(&self.rules), ..(*self.config).clone() };
+        let mut config = (*self.config).clone();
+        config.resumption = sessions(&self.rules);
         Arc::clone(by_server.entry(server.clone()).or_insert(Arc::new(config)))
     }
 }
