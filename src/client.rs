@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::ListenAddress;
 use crate::error::ProxyError;
 use crate::http1::pump::Buffers;
-use crate::io::{Peer, Pending};
+use crate::io::{Peer, Pending, Stream};
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::state::State;
@@ -95,6 +95,10 @@ impl Client {
     /// Looks whether the client is still there, and reads ahead a bounded amount: the only way to see
     /// its FIN. To be called while nothing else reads from the client.
     pub fn watch(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Watch {
+        if let Stream::Http2(stream) = &mut self.peer.stream {
+            // The end of what it sends is that of the request, and nothing can come behind it.
+            return if stream.poll_gone(cx).is_ready() { Watch::Gone } else { Watch::Present };
+        }
         while self.half_closed.is_none() && self.peer.ahead.len() < READ_AHEAD {
             let most = READ_AHEAD.min(buffer.len());
             match self.peer.stream.poll_read(cx, &mut buffer[..most]) {
@@ -158,13 +162,17 @@ impl Client {
     /// connection, which takes the answer away from a client that is still sending (nginx:
     /// `lingering_close`).
     pub async fn linger(&mut self, buffers: &RefCell<Buffers>) {
-        self.peer.stream.shutdown_write();
-        if self.half_closed.is_some() {
-            return;
-        }
         let deadline = Instant::now() + LINGER;
+        let mut told = false;
         poll_fn(|cx| {
             if self.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(());
+            }
+            if !told && self.peer.stream.poll_shutdown_write(cx).is_pending() {
+                return self.timer.poll(cx, deadline);
+            }
+            told = true;
+            if self.half_closed.is_some() {
                 return Poll::Ready(());
             }
             let mut buffers = buffers.borrow_mut();

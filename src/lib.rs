@@ -9,9 +9,11 @@ pub mod shared;
 pub mod state;
 
 pub mod http1;
+pub mod http2;
 pub mod io;
 pub mod request;
 pub mod timer;
+pub mod tls;
 
 pub mod headers;
 pub mod routing;
