@@ -118,6 +118,31 @@ pub fn run_node_script(script: &str, url: &str) {
     );
 }
 
+/// Runs a script of `tests/apps` in Python, with its packages, and expects it to end well.
+#[track_caller]
+pub fn run_python_script(script: &str, addr: &str) {
+    let python = apps().join("python/bin/python");
+    assert!(
+        python.exists(),
+        "this test needs Python with the packages of tests/apps/requirements.txt: run tests/run, which installs them"
+    );
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", SCRIPT_LIMIT])
+        .arg(python)
+        .args([script, addr])
+        .current_dir(apps())
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout, of coreutils, can be run");
+    let report = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && !report.is_empty(),
+        "{script}: {}\n{report}{complaints}",
+        output.status
+    );
+}
+
 /// The parts of a TAP report that tell of tests that did not pass; all of it if there are none.
 fn failures(report: &str) -> String {
     let parts: Vec<&str> = report.split("# Subtest: ").filter(|part| part.contains("\nnot ok ")).collect();
