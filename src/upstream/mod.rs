@@ -8,6 +8,7 @@ pub mod http2;
 pub mod named;
 pub mod pool;
 pub mod resolve;
+pub mod tls;
 
 use std::fmt;
 

@@ -1,14 +1,18 @@
-// A real gRPC server: grpc-js, without TLS.
+// A real gRPC server: grpc-js.
 //
-//   node grpc-server.js [PORT]
+//   node grpc-server.js [CERTIFICATE KEY]
 //
 // Prints `listening PORT` and ends when its standard input does. Nothing here waits for a clock.
 
 import { EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { Echo, grpc, options } from './grpc.js';
 import { bytes } from './support.js';
 
-const [port = '0'] = process.argv.slice(2);
+const [cert_chain, private_key] = process.argv.slice(2).map((path) => readFileSync(path));
+const credentials = cert_chain
+  ? grpc.ServerCredentials.createSsl(null, [{ cert_chain, private_key }])
+  : grpc.ServerCredentials.createInsecure();
 
 /** The calls to Hang that were cancelled, by their text. */
 const cancelled = new Set();
@@ -86,7 +90,7 @@ const service = {
 
 const server = new grpc.Server(options);
 server.addService(Echo.service, service);
-server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error, bound) => {
+server.bindAsync('127.0.0.1:0', credentials, (error, bound) => {
   if (error) throw error;
   console.log(`listening ${bound}`);
 });

@@ -37,7 +37,25 @@ impl NodeApp {
     /// Starts, instead of it, the gRPC server.
     #[track_caller]
     pub fn speaking_grpc() -> Self {
-        Self::run("grpc-server.js", &["0"])
+        Self::run("grpc-server.js", &[])
+    }
+
+    /// Starts the gRPC server behind TLS.
+    #[track_caller]
+    pub fn speaking_grpcs(certificate: &str, key: &str) -> Self {
+        Self::run("grpc-server.js", &[certificate, key])
+    }
+
+    /// Starts, instead of it, the app that speaks nothing but HTTP/2; `http2.js` tells with which arguments.
+    #[track_caller]
+    pub fn speaking_http2(args: &[&str]) -> Self {
+        Self::run("http2.js", args)
+    }
+
+    /// Starts, instead of it, the app behind TLS; `secure.js` tells with which arguments.
+    #[track_caller]
+    pub fn secure(args: &[&str]) -> Self {
+        Self::run("secure.js", args)
     }
 
     #[track_caller]

@@ -97,7 +97,9 @@ impl Check<'_> {
                         `root = \"/srv/www\"`, or `return`";
             self.missing(written.span(), "a location needs a `proxy_pass`, a `root` or a `return`", help);
         }
-        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass)));
+        let version = settings.http_version.unwrap_or(UpstreamVersion::Http11);
+        let tls = settings.upstream_tls.clone().speaking(version);
+        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass, &tls)));
         if let Some((written, Some(pass))) = &pass
             && pass.uri.is_some()
             && matcher.as_ref().is_some_and(|matcher| matcher.prefix().is_none())
