@@ -75,6 +75,10 @@ pub enum ProxyError {
     Connect(io::Error),
     /// No server of the group answered within `proxy_connect_timeout`.
     ConnectTimeout,
+    /// `proxy_http_version = "2"`, and the upstream speaks something else: what tells so.
+    NotHttp2(String),
+    /// An upgrade in HTTP/2, which the upstream does not allow for (RFC 8441 §3).
+    NoExtendedConnect,
     /// The upstream closed or reset the connection before its answer was there.
     Upstream(io::Error),
     /// The upstream did not answer or take anything in time; names the setting.
@@ -169,6 +173,8 @@ impl ProxyError {
             Self::ClientGone(_) | Self::ClientTimeout => 499,
             Self::NoLiveServer
             | Self::Connect(_)
+            | Self::NotHttp2(_)
+            | Self::NoExtendedConnect
             | Self::Upstream(_)
             | Self::UpstreamHead(_)
             | Self::UpstreamBody(_)
@@ -249,6 +255,8 @@ impl ProxyError {
             | Self::File(_)
             | Self::Connect(_)
             | Self::ConnectTimeout
+            | Self::NotHttp2(_)
+            | Self::NoExtendedConnect
             | Self::Upstream(_)
             | Self::UpstreamTimeout(_)
             | Self::UpstreamHead(_)
@@ -311,6 +319,13 @@ impl fmt::Display for ProxyError {
             }
             Self::Connect(_) => "no server of the upstream can be reached",
             Self::ConnectTimeout => "the upstream did not accept a connection within `proxy_connect_timeout`",
+            Self::NotHttp2(why) => {
+                return write!(f, "the upstream does not speak HTTP/2, as `proxy_http_version` says: {why}");
+            }
+            Self::NoExtendedConnect => {
+                "the upstream's SETTINGS allow for no upgrade in HTTP/2; a location of its own with \
+                 `proxy_http_version = \"1.1\"` would ask it in HTTP/1.1"
+            }
             Self::Upstream(_) => "the upstream closed the connection before it had answered",
             Self::UpstreamTimeout(setting) => {
                 return write!(f, "the upstream was silent for longer than `{setting}`");

@@ -213,6 +213,7 @@ section! {
         send_timeout: Duration,
         client_max_body_size: OffOr<Size>,
         proxy_set_header: Named<String>,
+        proxy_http_version: String,
         proxy_pass_trailers: bool,
         websocket: bool,
         upgrade: OneOrMany<String>,

@@ -44,7 +44,7 @@ pub use responses::{
 };
 pub use upstream::{
     Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, To, Upstream,
-    UpstreamAddress, UpstreamServer,
+    UpstreamAddress, UpstreamServer, UpstreamVersion,
 };
 
 /// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.
@@ -207,6 +207,8 @@ pub struct Location {
     pub timeouts: Timeouts,
     /// The most bytes of a request body, beyond it 413; `None`: no limit. nginx: `client_max_body_size`.
     pub max_body_size: Option<u64>,
+    /// How upstreams are spoken to. nginx: `proxy_http_version`.
+    pub http_version: UpstreamVersion,
     /// Whether trailers are passed in both directions, asked for or not (R27). nginx: `proxy_pass_trailers`.
     pub pass_trailers: bool,
     /// Who may come, and how often.

@@ -69,6 +69,15 @@ impl Default for KeepAlive {
     }
 }
 
+/// The version of HTTP that upstreams are spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamVersion {
+    /// HTTP/1.1, the default.
+    Http11,
+    /// HTTP/2: by prior knowledge to `http://`, by ALPN to `https://`.
+    Http2,
+}
+
 /// One server of a group. nginx: `server` of an `upstream`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamServer {

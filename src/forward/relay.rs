@@ -57,7 +57,7 @@ pub async fn relay(
     exchange.outcome.late.duration = exchange.started().elapsed();
     let plan = Plan::of(exchange, client, body, is_head, may_go_on);
     let can_be_reused = can_be_reused && plan.is_read_whole;
-    let mut response = Pump::new(plan.body, plan.encoding, None);
+    let mut response = Pump::new(length_on(&upstream, plan.body), plan.encoding, None);
     if let Some(level) = plan.gzip {
         response.compress(Gzip::new(level));
     }
@@ -89,6 +89,12 @@ pub async fn relay(
     }
     let goes_on = goes_on && exchange.may_keep_alive(client);
     Ok(Done::Answered(if goes_on { After::Open } else { After::Close }))
+}
+
+/// In HTTP/2 an answer ends with its stream, whatever length it has told: there may be trailers, and a stream that is
+/// dropped before is one that was reset. h2 has seen to the length.
+fn length_on(upstream: &Peer, told: BodyLength) -> BodyLength {
+    if upstream.stream.is_http2() && !told.is_empty() { BodyLength::UntilClose } else { told }
 }
 
 /// An answer that an error page stands for; what it asks the client for is kept.

@@ -191,13 +191,13 @@ impl Answer {
     }
 }
 
-fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let newline = memchr::memchr(b'\n', text)?;
     let line = &text[..newline];
     Some((line.strip_suffix(b"\r").unwrap_or(line), &text[newline + 1..]))
 }
 
-fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
 }

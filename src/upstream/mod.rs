@@ -4,6 +4,7 @@ pub mod balance;
 pub mod choice;
 pub mod connect;
 pub mod hash;
+pub mod http2;
 pub mod named;
 pub mod pool;
 pub mod resolve;

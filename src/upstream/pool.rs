@@ -42,7 +42,7 @@ impl Pool {
     pub fn take(&mut self, address: &UpstreamAddress) -> Option<(Stream, Uses)> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
-        while let Some(connection) = idle.pop() {
+        while let Some(mut connection) = idle.pop() {
             if connection.until > now && connection.stream.is_quiet() {
                 let uses = Uses { requests: connection.uses.requests + 1, ..connection.uses };
                 return Some((connection.stream, uses));
@@ -51,7 +51,7 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last response was read to its very end, unless it has been used enough. The
+    /// Keeps a connection (a stream of HTTP/2 is none) whose last response was read to its very end, unless it has been used enough. The
     /// oldest one makes room. `hint` is how long the upstream says that it will keep it.
     pub fn put(
         &mut self,
@@ -63,7 +63,7 @@ impl Pool {
         let timeout = hint.map_or(rules.timeout, |hint| hint.min(rules.timeout));
         let now = Instant::now();
         let is_used_up = uses.requests >= rules.requests || now - uses.since > rules.time;
-        if rules.connections == 0 || timeout.is_zero() || is_used_up {
+        if stream.is_http2() || rules.connections == 0 || timeout.is_zero() || is_used_up {
             return;
         }
         let idle = match self.idle.get_mut(address) {
@@ -80,7 +80,7 @@ impl Pool {
     pub fn sweep(&mut self) -> bool {
         let now = Instant::now();
         self.idle.retain(|_, idle| {
-            idle.retain(|connection| connection.until > now && connection.stream.is_quiet());
+            idle.retain_mut(|connection| connection.until > now && connection.stream.is_quiet());
             !idle.is_empty()
         });
         !self.idle.is_empty()

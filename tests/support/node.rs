@@ -34,6 +34,12 @@ impl NodeApp {
         Self::run("echo.js", &[&ports.to_string()])
     }
 
+    /// Starts, instead of it, the gRPC server.
+    #[track_caller]
+    pub fn speaking_grpc() -> Self {
+        Self::run("grpc-server.js", &["0"])
+    }
+
     #[track_caller]
     fn run(script: &str, args: &[&str]) -> Self {
         // Its stdin stays open as long as this process lives: the app ends when it does, however that comes about.

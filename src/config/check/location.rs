@@ -11,7 +11,7 @@ use super::warnings::paths::odd;
 use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file;
-use crate::config::{AccessLog, Content, ForwardedHeaders, Location, UpgradeRules};
+use crate::config::{AccessLog, Content, ForwardedHeaders, Location, UpgradeRules, UpstreamVersion};
 use crate::routing::location::PathMatcher;
 use crate::routing::script::Step;
 
@@ -162,6 +162,7 @@ impl Check<'_> {
                 protocols: settings.protocols.unwrap_or_default(),
             },
             set_headers: settings.set_headers.unwrap_or_default(),
+            http_version: settings.http_version.unwrap_or(UpstreamVersion::Http11),
             pass_trailers: settings.pass_trailers.unwrap_or(false),
             files: settings.files.rules(),
             error_pages: settings.error_pages.unwrap_or_default(),

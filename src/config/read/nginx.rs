@@ -60,7 +60,6 @@ use Word::{Instead, Needless, NotYet, Renamed};
 
 /// The directives that occur in real files, by how often.
 const WORDS: &[(&str, Word)] = &[
-    ("proxy_http_version", Needless("upstreams are always spoken to in HTTP/1.1, upgrades included")),
     (
         "proxy_buffering",
         Needless("responses are passed on as they come, with back-pressure, and never buffered whole"),
