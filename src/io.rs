@@ -20,10 +20,10 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix-domain socket.
     Unix(UnixStream),
-    /// A stream of a connection of HTTP/2, which looks like a connection of its own.
-    Http2(Box<Http2Stream>),
     /// TLS over one of these, behind its handshake.
     Tls(Box<TlsStream>),
+    /// A stream of a connection of HTTP/2, which looks like a connection of its own.
+    Http2(Box<Http2Stream>),
 }
 
 impl Stream {
@@ -33,8 +33,8 @@ impl Stream {
         ready!(match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Http2(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
             Self::Tls(stream) => return stream.poll_read(cx, buffer.initialized_mut()),
+            Self::Http2(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -45,8 +45,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Http2(stream) => stream.poll_write(cx, bytes),
             Self::Tls(stream) => stream.poll_write(cx, bytes),
+            Self::Http2(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -72,7 +72,7 @@ impl Stream {
                     ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
                 }
-                // What is encrypted, or put into frames, goes through this process.
+                // What is encrypted or framed goes through this process.
                 Self::Tls(_) | Self::Http2(_) => return Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
             };
             match sent {
@@ -89,11 +89,11 @@ impl Stream {
         let socket = match self {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Unix(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Tls(stream) => return stream.poll_shutdown_write(cx),
             Self::Http2(stream) => {
                 stream.finish(b"");
                 return Poll::Ready(());
             }
-            Self::Tls(stream) => return stream.poll_shutdown_write(cx),
         };
         // It fails when the connection is gone already, which is what was wanted.
         drop(socket);
@@ -168,8 +168,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => drop(stream.set_zero_linger()),
             Self::Unix(_) => {}
-            Self::Http2(stream) => stream.reset(),
             Self::Tls(stream) => stream.reset(),
+            Self::Http2(stream) => stream.reset(),
         }
     }
 }
