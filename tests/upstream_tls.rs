@@ -20,8 +20,10 @@ fn configuration(top: &str, locations: &[(&str, &str)]) -> String {
     text
 }
 
+const BOTH: &str = "TLSv1.2 TLSv1.3";
+
 /// An nginx with a certificate for `app.test` and the address, which tells what it knows of the connection.
-fn nginx(authority: &Authority, more: &str) -> (Nginx, String) {
+fn nginx(authority: &Authority, versions: &str, more: &str) -> (Nginx, String) {
     let dir = Dir::new();
     authority.issue(&["app.test", "127.0.0.1"]).write(&dir, "server");
     fs::write(dir.join("ca.pem"), authority.pem()).expect("a file can be written");
@@ -31,7 +33,7 @@ fn nginx(authority: &Authority, more: &str) -> (Nginx, String) {
         dir,
         &format!(
             "server {{ listen {addr} ssl; ssl_certificate server.pem; ssl_certificate_key server.key; {more}\n\
-             location / {{ return 200 '{told}'; }} }}"
+             ssl_protocols {versions}; location / {{ return 200 '{told}'; }} }}"
         ),
     );
     (nginx, addr)
@@ -47,7 +49,7 @@ fn an_upstream_is_told_what_the_location_says() {
     fs::write(ca_of_clients.join("ca.pem"), clients.pem()).unwrap();
     let more =
         format!("ssl_verify_client optional; ssl_client_certificate {};", ca_of_clients.path("ca.pem"));
-    let (_nginx, addr) = nginx(&authority, &more);
+    let (_nginx, addr) = nginx(&authority, BOTH, &more);
     let pass = format!("proxy_pass = 'https://{addr}'");
     let client = format!(
         "proxy_ssl_certificate = '{}'\nproxy_ssl_certificate_key = '{}'",
@@ -122,7 +124,7 @@ fn a_certificate_that_is_not_believed_is_a_502_and_the_log_says_why() {
     let revoked = authority.issue(&["127.0.0.1"]);
     fs::write(dir.join("crl.pem"), authority.revocations(&[&revoked])).unwrap();
     fs::write(dir.join("other-crl.pem"), other.revocations(&[])).unwrap();
-    let plain = App::named("plain");
+    let plain = Nginx::start("server { listen 80; return 200; }");
     let (good, revoked) = (answering(&good), answering(&revoked));
     let crl = format!("proxy_ssl_crl = '{}'", dir.path("crl.pem"));
     let rows = [
@@ -233,7 +235,7 @@ fn an_upstream_that_refuses_the_handshake_is_a_502_and_the_log_says_what_it_want
         format!("{pass}\nproxy_ssl_certificate = '{certificate}'\nproxy_ssl_certificate_key = '{key}'")
     };
     let old = "proxy_ssl_protocols = 'TLSv1.2'";
-    let (nginx, nginx_addr) = nginx(&authority, "ssl_protocols TLSv1.2;");
+    let (nginx, nginx_addr) = nginx(&authority, "TLSv1.2", "");
     let hopgate = Hopgate::start(&configuration(
         &format!("proxy_ssl_trusted_certificate = '{}'", dir.path("ca.pem")),
         &[
@@ -317,7 +319,7 @@ fn what_variables_make_may_be_https() {
     let authority = Authority::new("hopgate test CA");
     let dir = Dir::new();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
-    let (_nginx, addr) = nginx(&authority, "");
+    let (_nginx, addr) = nginx(&authority, BOTH, "");
     let port = addr.rsplit_once(':').unwrap().1;
     let plain = App::named("plain");
     let hopgate = Hopgate::start(&configuration(
@@ -349,7 +351,7 @@ fn one_upstream_behind_tls_needs_no_file() {
     let authority = Authority::new("hopgate test CA");
     let dir = Dir::new();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
-    let (_nginx, addr) = nginx(&authority, "");
+    let (_nginx, addr) = nginx(&authority, BOTH, "");
     let args = ["run", "--listen", "127.0.0.1:0", "--upstream", &format!("https://{addr}")];
     let hopgate = Hopgate::quick_with_env(&args, &[("SSL_CERT_FILE", &dir.path("ca.pem"))]);
     assert_eq!(hopgate.get("/"), (200, "|TLSv1.3|NONE||http/1.1".to_owned()), "{}", hopgate.log());
@@ -456,7 +458,7 @@ fn a_server_that_does_not_finish_the_handshake_is_a_504_or_passed_over() {
     let dir = Dir::new();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     let good = answering(&authority.issue(&["app.test"]));
-    let (silent, plain) = (Upstream::listen(), App::named("plain"));
+    let (silent, plain) = (Upstream::listen(), Nginx::start("server { listen 80; return 200; }"));
     let hopgate = Hopgate::start(&configuration(
         &format!(
             "proxy_connect_timeout = '300ms'\nproxy_ssl_trusted_certificate = '{}'\nproxy_ssl_name = 'app.test'\n\

@@ -21,7 +21,7 @@ fn trusted() -> (Authority, Dir, String) {
 }
 
 /// An nginx for `app.test` and `other.test` that tells which connection it was asked on, and how that began.
-fn nginx(authority: &Authority, more: &str) -> (Nginx, String) {
+fn nginx(authority: &Authority) -> (Nginx, String) {
     let dir = Dir::new();
     authority.issue(&["app.test", "other.test"]).write(&dir, "server");
     let addr = free_addr().to_string();
@@ -29,7 +29,7 @@ fn nginx(authority: &Authority, more: &str) -> (Nginx, String) {
         dir,
         &format!(
             "server {{ listen {addr} ssl; ssl_certificate server.pem; ssl_certificate_key server.key;\n\
-             ssl_session_cache builtin; {more}\n\
+             ssl_session_cache builtin; ssl_protocols TLSv1.2 TLSv1.3;\n\
              location / {{ return 200 '$connection $ssl_session_reused $ssl_server_name'; }} }}"
         ),
     );
@@ -59,7 +59,7 @@ fn configuration(top: &str, locations: &[(&str, &str)]) -> String {
 fn connections_are_kept_and_those_of_other_settings_or_names_are_never_taken() {
     let (authority, dir, trust) = trusted();
     fs::copy(dir.join("ca.pem"), dir.join("copy.pem")).unwrap();
-    let (_nginx, addr) = nginx(&authority, "");
+    let (_nginx, addr) = nginx(&authority);
     let pass = format!("proxy_pass = 'https://{addr}'");
     let named = |name: &str, more: &str| format!("{pass}\nproxy_ssl_name = '{name}'\n{more}");
     let hopgate = Hopgate::start(&configuration(
@@ -98,7 +98,7 @@ fn connections_are_kept_and_those_of_other_settings_or_names_are_never_taken() {
 #[test]
 fn an_upstream_without_tls_is_not_sent_on_a_connection_with_it() {
     let (authority, _dir, trust) = trusted();
-    let (_nginx, addr) = nginx(&authority, "");
+    let (_nginx, addr) = nginx(&authority);
     let hopgate = Hopgate::start(&configuration(
         &trust,
         &[
@@ -116,8 +116,8 @@ fn an_upstream_without_tls_is_not_sent_on_a_connection_with_it() {
 fn sessions_are_resumed_unless_they_shall_not_be_and_over_a_reload() {
     for version in ["TLSv1.2", "TLSv1.3"] {
         let (authority, _dir, trust) = trusted();
-        let (_nginx, addr) = nginx(&authority, "");
-        let (_second, second) = nginx(&authority, "");
+        let (_nginx, addr) = nginx(&authority);
+        let (_second, second) = nginx(&authority);
         let location =
             |more: &str| format!("proxy_pass = 'https://app'\nproxy_ssl_name = 'app.test'\n{more}");
         let config = |more: &str| {
@@ -158,7 +158,7 @@ fn sessions_are_resumed_unless_they_shall_not_be_and_over_a_reload() {
 #[test]
 fn a_reload_keeps_connections_whose_settings_stay_and_no_others() {
     let (authority, dir, trust) = trusted();
-    let (_nginx, addr) = nginx(&authority, "");
+    let (_nginx, addr) = nginx(&authority);
     let config = |top: &str| {
         let lines = format!("proxy_pass = 'https://{addr}'\nproxy_ssl_name = 'app.test'");
         configuration(top, &[("/", &lines)])
@@ -259,7 +259,7 @@ fn a_tunnel_goes_over_tls_byte_for_byte_and_ends_as_any_other() {
     client.send("early");
     let mut server = upstream.accept().expect("a handshake");
     assert_eq!(server.told(), (Some("app.test"), Some(&b"http/1.1"[..])));
-    server.head().expect(&["Upgrade: websocket", "Connection: upgrade"]);
+    server.head().expect(&["Upgrade: websocket", "Connection: Upgrade"]);
     server.send(format!("{}welcome", switching()));
     client.expect_status(101);
     client.expect("welcome");

@@ -203,11 +203,13 @@ pub fn server_name(text: &str) -> Option<ServerName<'static>> {
     if let Ok(name) = ServerName::try_from(text) {
         return Some(name.to_owned());
     }
-    let host = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.0,
-        None => text.split_once(':')?.0,
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => text.split_at(text.find(':')?),
     };
-    ServerName::try_from(host).ok().map(|name| name.to_owned())
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_right = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    ServerName::try_from(host).ok().filter(|_| is_right).map(|name| name.to_owned())
 }
 
 #[cfg(test)]
@@ -230,6 +232,8 @@ mod tests {
             ("a b", None),
             ("-a", None),
             ("[::1", None),
+            ("[::1]a", None),
+            ("a:b", None),
             ("https://a", None),
         ] {
             let got = server_name(text);

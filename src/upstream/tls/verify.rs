@@ -60,7 +60,11 @@ impl ServerCertVerifier for Somebody {
         }
         let verified = self.by_issuer.verify_server_cert(certificate, intermediates, name, ocsp, now);
         verified.map_err(|error| match error {
-            Error::InvalidCertificate(CertificateError::UnknownIssuer) => untrusted(certificate),
+            Error::InvalidCertificate(error @ CertificateError::UnknownIssuer) => {
+                untrusted(certificate, error)
+            }
+            // The self-signed one that says that it may issue others, if it is not known.
+            Error::InvalidCertificate(error @ CertificateError::Other(_)) => untrusted(certificate, error),
             error => error,
         })
     }
@@ -107,11 +111,12 @@ fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error>
 }
 
 /// No issuer that is trusted here: with the words of the certificate about who that is.
-fn untrusted(certificate: &CertificateDer<'_>) -> Error {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
-        return CertificateError::UnknownIssuer.into();
-    };
+fn untrusted(certificate: &CertificateDer<'_>, error: CertificateError) -> Error {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return error.into() };
     let is_self_signed = parsed.issuer() == parsed.subject();
+    if !is_self_signed && error != CertificateError::UnknownIssuer {
+        return error.into();
+    }
     let untrusted = Untrusted { issuer: parsed.issuer().to_string(), is_self_signed };
     CertificateError::Other(OtherError(Arc::new(untrusted))).into()
 }
