@@ -1,7 +1,7 @@
 //! Finds a server that answers a request: one of its group after the other, as `proxy_next_upstream` says.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,8 +27,9 @@ use crate::server::tasks::Phase;
 use crate::shared::Local;
 use crate::upstream::balance::{Group, Lease};
 use crate::upstream::choice::Choice;
-use crate::upstream::connect::connect;
+use crate::upstream::connect::{ConnectError, Connecting};
 use crate::upstream::pool::Uses;
+use crate::upstream::tls::{Secured, TlsError};
 
 /// Sends a request to a server of its group and reads the head of the answer. With `protocol` the
 /// request asks for an upgrade.
@@ -41,7 +42,7 @@ pub async fn ask(
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
 ) -> Result<Answered, ProxyError> {
-    let Prepared { group, key, head, is_head, body } = prepare(client, exchange, protocol)?;
+    let Prepared { group, secured, key, head, is_head, body } = prepare(client, exchange, protocol)?;
     let location = exchange.location();
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
     let choice = Choice::new(&group, key, next.tries);
@@ -52,6 +53,7 @@ pub async fn ask(
     let mut asking = Asking {
         local,
         group: &group,
+        secured: secured.as_ref(),
         first: exchange.outcome.upstreams.len(),
         choice,
         next,
@@ -90,6 +92,8 @@ pub async fn ask(
 pub(crate) struct Prepared {
     /// The group.
     pub(crate) group: Arc<Group>,
+    /// How connections to its servers are secured.
+    pub(crate) secured: Option<Secured>,
     /// What the group chooses its server by.
     pub(crate) key: Vec<u8>,
     /// The head.
@@ -108,6 +112,7 @@ pub(crate) fn prepare(
     protocol: Option<&[u8]>,
 ) -> Result<Prepared, ProxyError> {
     let group = exchange.aim(client)?;
+    let secured = exchange.secured(client)?;
     let body = exchange.body_to_send()?;
     if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), body)
         && length > most
@@ -120,7 +125,7 @@ pub(crate) fn prepare(
     let method = outgoing::method(location, request, &values, protocol.is_some());
     outgoing::request(&mut head, location, request, &values, &method, protocol)?;
     let key = key(&group, &values);
-    Ok(Prepared { group, key, head, is_head: &*method == b"HEAD", body })
+    Ok(Prepared { group, secured, key, head, is_head: &*method == b"HEAD", body })
 }
 
 /// What the group chooses its server by.
@@ -143,6 +148,7 @@ fn key(group: &Group, values: &Values<'_>) -> Vec<u8> {
 pub(super) struct Asking<'a> {
     pub(super) local: &'a Rc<Local>,
     group: &'a Arc<Group>,
+    secured: Option<&'a Secured>,
     /// How many servers had been asked before, for other locations.
     first: usize,
     choice: Choice<'a>,
@@ -171,8 +177,10 @@ impl Failure {
     /// In nginx's words; `None` if it is not the server's.
     fn case(&self) -> Option<NextCase> {
         match &self.error {
-            ProxyError::Connect(_) | ProxyError::Upstream(_) => Some(NextCase::Error),
-            ProxyError::ConnectTimeout | ProxyError::UpstreamTimeout(_) => Some(NextCase::Timeout),
+            ProxyError::Connect(_) | ProxyError::Tls(_) | ProxyError::Upstream(_) => Some(NextCase::Error),
+            ProxyError::ConnectTimeout | ProxyError::TlsTimeout | ProxyError::UpstreamTimeout(_) => {
+                Some(NextCase::Timeout)
+            }
             ProxyError::UpstreamHead(_) | ProxyError::TooManyInterim => Some(NextCase::InvalidHeader),
             _ => None,
         }
@@ -219,7 +227,7 @@ impl Asking<'_> {
                     let (group, is_head) = (Arc::clone(self.group), self.is_head);
                     return Ok(Answered { head, is_head, upstream, uses, group, lease, request, started });
                 }
-                Err(error) => error,
+                Err(error) => self.named_by_tls(error),
             };
             note(exchange, |upstream| {
                 if !matches!(error, ProxyError::ClientGone(_) | ProxyError::Stopping) {
@@ -258,7 +266,8 @@ impl Asking<'_> {
     ) -> Result<(Stream, Uses), ProxyError> {
         self.note_asked(exchange, Asked::Server(lease.address().clone()));
         let started = Instant::now();
-        let pooled = if may_reuse { self.local.pool.borrow_mut().take(lease.address()) } else { None };
+        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured);
+        let pooled = may_reuse.then(pool).flatten();
         if let Some(reused) = pooled {
             note_reached(exchange, Duration::ZERO, reused.1.address);
             return Ok(reused);
@@ -266,10 +275,18 @@ impl Asking<'_> {
         match self.connect(lease, client).await {
             Ok((stream, address)) => {
                 note_reached(exchange, started.elapsed(), address);
-                Ok((stream, Uses { since: started, requests: 1, address }))
+                let secured = self.secured.cloned();
+                Ok((stream, Uses { since: started, requests: 1, address, secured }))
             }
             Err(error) => {
-                if let ProxyError::Connect(_) | ProxyError::ConnectTimeout = error {
+                let is_of_upstream = matches!(
+                    error,
+                    ProxyError::Connect(_)
+                        | ProxyError::ConnectTimeout
+                        | ProxyError::Tls(_)
+                        | ProxyError::TlsTimeout
+                );
+                if is_of_upstream {
                     self.local.shared.resolver.doubt(lease.address());
                     note(exchange, |upstream| {
                         upstream.status = error.status();
@@ -288,7 +305,9 @@ impl Asking<'_> {
         client: &mut Client,
     ) -> Result<(Stream, Option<SocketAddr>), ProxyError> {
         let timeout = self.timeouts.proxy_connect;
-        let connecting = connect(lease.address(), &self.local.shared.resolver, timeout);
+        let is_taken = Cell::new(false);
+        let to = Connecting { address: lease.address(), secured: self.secured, is_taken: &is_taken };
+        let connecting = to.connect(&self.local.shared.resolver, timeout);
         let deadline = Instant::now() + timeout;
         let mut connecting = std::pin::pin!(connecting);
         poll_fn(|cx| {
@@ -299,9 +318,20 @@ impl Asking<'_> {
                 return Poll::Ready(Err(ProxyError::Stopping));
             }
             watch(client, cx, &mut self.local.buffers.borrow_mut())?;
-            client.timer.poll(cx, deadline).map(|()| Err(ProxyError::ConnectTimeout))
+            let late = || if is_taken.get() { ProxyError::TlsTimeout } else { ProxyError::ConnectTimeout };
+            client.timer.poll(cx, deadline).map(|()| Err(late()))
         })
         .await
+    }
+
+    /// What TLS says of a connection that has failed is told by its name.
+    fn named_by_tls(&self, error: ProxyError) -> ProxyError {
+        match (&error, self.secured) {
+            (ProxyError::Upstream(cause), Some(secured)) => {
+                TlsError::within(cause, secured).map_or(error, |named| ProxyError::Tls(Box::new(named)))
+            }
+            _ => error,
+        }
     }
 
     /// Takes a failure down. `Ok` if another server is to be tried (R32: always safe while nothing was sent),
@@ -398,7 +428,11 @@ fn repeat(sent: Pump, client: &mut Client, exchange: &mut Exchange) {
 }
 
 /// Without a descriptor left, nothing can be said of the upstream.
-fn connect_error(error: io::Error) -> ProxyError {
+fn connect_error(error: ConnectError) -> ProxyError {
+    let error = match error {
+        ConnectError::Io(error) => error,
+        ConnectError::Tls(error) => return ProxyError::Tls(Box::new(error)),
+    };
     let (process, system) = (rustix::io::Errno::MFILE, rustix::io::Errno::NFILE);
     match rustix::io::Errno::from_io_error(&error) {
         Some(errno) if errno == process || errno == system => ProxyError::TooManyConnections("ulimit -n"),

@@ -1,6 +1,7 @@
 //! Streams an answer to the client, and what is left of the request to the upstream meanwhile.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -185,6 +186,10 @@ impl Relaying {
 
 fn response_error(error: PumpError) -> ProxyError {
     match error {
+        // TLS: without a close_notify nobody knows whether this was the end.
+        PumpError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            ProxyError::UpstreamBody(BodyError::Truncated)
+        }
         PumpError::Source(error) => ProxyError::Upstream(error),
         PumpError::Body(error) => ProxyError::UpstreamBody(error),
         PumpError::Sink(error) => ProxyError::ClientGone(Some(error)),

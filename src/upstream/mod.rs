@@ -7,6 +7,7 @@ pub mod hash;
 pub mod named;
 pub mod pool;
 pub mod resolve;
+pub mod tls;
 
 use std::fmt;
 

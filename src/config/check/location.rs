@@ -97,7 +97,7 @@ impl Check<'_> {
                         `root = \"/srv/www\"`, or `return`";
             self.missing(written.span(), "a location needs a `proxy_pass`, a `root` or a `return`", help);
         }
-        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass)));
+        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass, &settings.upstream_tls)));
         if let Some((written, Some(pass))) = &pass
             && pass.uri.is_some()
             && matcher.as_ref().is_some_and(|matcher| matcher.prefix().is_none())

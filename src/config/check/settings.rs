@@ -7,6 +7,7 @@ use super::access::AccessSettings;
 use super::files::FileSettings;
 use super::next_upstream::NextSettings;
 use super::responses::ResponseSettings;
+use super::upstream_tls::TlsSettings;
 use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file::{ForLocations, OffOr, OneOrMany, Size, Value};
@@ -33,6 +34,7 @@ pub(super) struct Settings {
     tunnel_age: Option<OffOr<Duration>>,
     access_log: Option<Arc<[Arc<AccessLog>]>>,
     pub(super) next: NextSettings,
+    pub(super) upstream_tls: TlsSettings,
     pub(super) access: AccessSettings,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) intercept_errors: Option<bool>,
@@ -93,6 +95,7 @@ impl Settings {
             tunnel_age: self.tunnel_age.or(outer.tunnel_age),
             access_log: self.access_log.or_else(|| outer.access_log.clone()),
             next: self.next.inside(&outer.next),
+            upstream_tls: self.upstream_tls.inside(&outer.upstream_tls),
             access: self.access.inside(&outer.access),
             error_pages: self.error_pages.or_else(|| outer.error_pages.clone()),
             intercept_errors: self.intercept_errors.or(outer.intercept_errors),
@@ -170,6 +173,7 @@ impl Check<'_> {
             tunnel_age: self.time_or_off(&written.tunnel_max_age, "tunnel_max_age"),
             access_log: self.access(&written.access_log),
             next: self.next_upstream(&written.for_upstreams),
+            upstream_tls: self.tls_settings(&written.for_upstream_tls),
             access: self.access_settings(&written.for_access),
             error_pages: self.error_pages(&written.error_page),
             intercept_errors: plain(&written.proxy_intercept_errors),
