@@ -6,6 +6,7 @@
 #![allow(unused_imports)] // as above
 
 mod app;
+mod authority;
 mod bytes;
 mod echo;
 mod files;
@@ -17,6 +18,7 @@ mod nginx;
 mod node;
 mod pair;
 mod peer;
+mod tls_upstream;
 mod upstream;
 mod websocket;
 
@@ -24,6 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use app::App;
+pub use authority::{Authority, Issued, certificate, for_clients};
 pub use bytes::{Noise, assert_same_bytes};
 pub use echo::Echo;
 pub use files::{Dir, free_addr};
@@ -34,6 +37,7 @@ pub use nginx::Nginx;
 pub use node::{NodeApp, run_node_script};
 pub use pair::{Pair, Teller, ask};
 pub use peer::{Ending, Peer};
+pub use tls_upstream::{TlsPeer, TlsUpstream};
 pub use upstream::{Upstream, silent_addr};
 pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, read_text, switching, text_frame};
 

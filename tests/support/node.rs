@@ -34,6 +34,12 @@ impl NodeApp {
         Self::run("echo.js", &[&ports.to_string()])
     }
 
+    /// Starts, instead of it, the app behind TLS; `secure.js` tells with which arguments.
+    #[track_caller]
+    pub fn secure(args: &[&str]) -> Self {
+        Self::run("secure.js", args)
+    }
+
     #[track_caller]
     fn run(script: &str, args: &[&str]) -> Self {
         // Its stdin stays open as long as this process lives: the app ends when it does, however that comes about.
