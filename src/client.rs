@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::config::ListenAddress;
 use crate::error::ProxyError;
 use crate::http1::pump::Buffers;
-use crate::io::{Peer, Pending};
+use crate::io::{Peer, Pending, Stream};
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::state::State;
@@ -95,6 +95,10 @@ impl Client {
     /// Looks whether the client is still there, and reads ahead a bounded amount: the only way to see
     /// its FIN. To be called while nothing else reads from the client.
     pub fn watch(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Watch {
+        if let Stream::Http2(stream) = &mut self.peer.stream {
+            // The end of what it sends is that of the request, and nothing can come behind it.
+            return if stream.poll_gone(cx).is_ready() { Watch::Gone } else { Watch::Present };
+        }
         while self.half_closed.is_none() && self.peer.ahead.len() < READ_AHEAD {
             let most = READ_AHEAD.min(buffer.len());
             match self.peer.stream.poll_read(cx, &mut buffer[..most]) {

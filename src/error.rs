@@ -25,6 +25,11 @@ pub enum ProxyError {
     Host(&'static str),
     /// CONNECT and TRACE are not for a reverse proxy (R33).
     Method,
+    /// An extended CONNECT (RFC 8441) to something else than a WebSocket.
+    Protocol,
+    /// An extended CONNECT (RFC 8441) was answered with a 2xx that opens no tunnel, as the client would have to
+    /// believe: by the upstream or, without one, by hopgate.
+    NoTunnel(Fault),
     /// A field that is no list stands twice; names it.
     Repeated(&'static str),
     /// An `Expect` other than `100-continue`.
@@ -142,6 +147,9 @@ impl ProxyError {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::Target(_) | Self::Host(_) | Self::Body(_) | Self::Repeated(_) => 400,
             Self::Method => 405,
+            Self::Protocol => 501,
+            Self::NoTunnel(Fault::Upstream) => 502,
+            Self::NoTunnel(Fault::Client | Fault::Limit) => 400,
             Self::Expectation => 417,
             Self::NoLocation | Self::Internal | Self::AccelRedirect => 404,
             Self::Returned(status) => *status,
@@ -207,6 +215,8 @@ impl ProxyError {
             | Self::Host(_)
             | Self::Repeated(_)
             | Self::Method
+            | Self::Protocol
+            | Self::NoTunnel(_)
             | Self::Body(_)
             | Self::BodyTimeout
             | Self::BodyTooLarge
@@ -251,7 +261,7 @@ impl ProxyError {
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Head(HeadError::Syntax) => "the request head breaks the grammar of HTTP/1.1",
+            Self::Head(HeadError::Syntax) => "the request head breaks the grammar of HTTP",
             Self::Head(HeadError::Version) => "the client speaks another version of HTTP",
             Self::Head(HeadError::LineTooLong) => "the request line is larger than `client_max_head_size`",
             Self::Head(HeadError::TooLarge) => "the request head is larger than `client_max_head_size`",
@@ -269,6 +279,11 @@ impl fmt::Display for ProxyError {
             Self::Host(what) => what,
             Self::Repeated(name) => return write!(f, "the field `{name}` stands twice: nobody knows which one counts"),
             Self::Method => "CONNECT and TRACE are not served",
+            Self::Protocol => "an extended CONNECT asks for a protocol other than `websocket`",
+            Self::NoTunnel(Fault::Upstream) => {
+                "the upstream answered a WebSocket handshake with a 2xx, which over HTTP/2 would mean that it is one"
+            }
+            Self::NoTunnel(_) => "an extended CONNECT asks for a WebSocket where no upstream is",
             Self::Expectation => "the request expects something other than 100-continue",
             Self::AccelRedirect => "the upstream's `X-Accel-Redirect` is no path, or leads out of the root",
             Self::NoLocation => "no location is for this path; a location with `path = \"/\"` takes all others",

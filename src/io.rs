@@ -10,6 +10,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::http2::Http2Stream;
+
 /// A connection to a peer.
 #[derive(Debug)]
 pub enum Stream {
@@ -17,6 +19,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix-domain socket.
     Unix(UnixStream),
+    /// A stream of a connection of HTTP/2, which looks like a connection of its own.
+    Http2(Box<Http2Stream>),
 }
 
 impl Stream {
@@ -26,6 +30,7 @@ impl Stream {
         ready!(match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Http2(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -35,6 +40,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Http2(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -60,6 +66,7 @@ impl Stream {
                     ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
                 }
+                Self::Http2(_) => return Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
             };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -74,6 +81,7 @@ impl Stream {
         let socket = match self {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Unix(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Http2(stream) => return stream.finish(b""),
         };
         // It fails when the connection is gone already, which is what was wanted.
         drop(socket);
@@ -86,24 +94,57 @@ impl Stream {
         let peeked = match self {
             Self::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
             Self::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Http2(_) => return false,
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether the connection is broken, which is seen without reading what is still unread.
-    pub fn is_broken(&self) -> bool {
+    /// Whether the connection is broken, which is seen without reading what is still unread. The task that asks
+    /// is the one that reads and writes.
+    pub fn is_broken(&mut self, cx: &mut Context<'_>) -> bool {
         let error = match self {
             Self::Tcp(stream) => stream.take_error(),
             Self::Unix(stream) => stream.take_error(),
+            Self::Http2(stream) => return stream.poll_gone(cx).is_ready(),
         };
         !matches!(error, Ok(None))
+    }
+
+    /// Whether this is a stream of HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// Whether the client waits for a tunnel and for nothing else: a 2xx would tell it that there is one
+    /// (RFC 8441 §4).
+    pub fn wants_tunnel(&self) -> bool {
+        matches!(self, Self::Http2(stream) if stream.wants_tunnel())
+    }
+
+    /// Ends a stream of HTTP/2 with these trailers, lines as in HTTP/1.1. On any other connection it is the
+    /// framing of the body that tells its end.
+    pub fn finish(&mut self, trailers: &[u8]) {
+        if let Self::Http2(stream) = self {
+            stream.finish(trailers);
+        }
+    }
+
+    /// The trailers that came behind a body on a stream of HTTP/2, lines as in HTTP/1.1. Known once the body was
+    /// read to its end; empty on any other connection.
+    pub fn trailers(&self) -> &[u8] {
+        match self {
+            Self::Http2(stream) => stream.trailers(),
+            Self::Tcp(_) | Self::Unix(_) => b"",
+        }
     }
 
     /// Makes the end of the connection an abnormal one: RST instead of FIN, once it is dropped. The
     /// peer must not take what it got so far for the whole.
     pub fn reset(&mut self) {
-        if let Self::Tcp(stream) = self {
-            let _ = stream.set_zero_linger();
+        match self {
+            Self::Tcp(stream) => drop(stream.set_zero_linger()),
+            Self::Unix(_) => {}
+            Self::Http2(stream) => stream.reset(),
         }
     }
 }

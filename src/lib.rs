@@ -9,6 +9,7 @@ pub mod shared;
 pub mod state;
 
 pub mod http1;
+pub mod http2;
 pub mod io;
 pub mod request;
 pub mod timer;

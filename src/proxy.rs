@@ -228,6 +228,10 @@ fn record(local: &Rc<Local>, client: &Client, exchange: &mut Exchange) {
 }
 
 async fn leave(local: &Local, mut client: Client, exchange: &Exchange, after: After) -> Option<Client> {
+    if client.peer.stream.is_http2() {
+        // A stream is for one request. One that still sends is told to stop by RFC 9113 §8.1, which h2 does.
+        return None;
+    }
     if after == After::Open {
         let Some(left) = exchange.unread_body() else { return Some(client) };
         let timeout = exchange.location().timeouts.client_body;

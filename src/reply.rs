@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::answer::Filling;
 use crate::client::{Client, ClientInfo};
 use crate::clock;
-use crate::error::{ProxyError, reason};
+use crate::error::{Fault, ProxyError, reason};
 use crate::exchange::{After, Exchange};
 use crate::files::{self, FileBody};
 use crate::headers::outgoing::Connection;
@@ -176,7 +176,7 @@ impl Reply {
         rules.complete(&mut answer, &Filling { exchange, client: client.as_ref() });
         let (Some(rules), Some(request)) = (&rules.gzip, exchange.head()) else { return (answer, None) };
         // A file is sent as it is read, in chunks.
-        let can_be = matches!(self.body, ReplyBody::Bytes(_)) || request.version == Version::Http11;
+        let can_be = matches!(self.body, ReplyBody::Bytes(_)) || request.version != Version::Http10;
         let is_compressed = gzip::decide(rules, &mut answer, request, Some(self.body.len()), can_be);
         (answer, is_compressed.then_some(rules.level))
     }
@@ -240,6 +240,9 @@ pub async fn send(
         ReplyBody::File { .. } => reply.status,
         ReplyBody::Bytes(_) => exchange.status_of(reply.status),
     };
+    if (200..300).contains(&status) && client.peer.stream.wants_tunnel() {
+        return Err(ProxyError::NoTunnel(Fault::Client));
+    }
     exchange.outcome.status = status;
     exchange.outcome.late.duration = exchange.started().elapsed();
     let (mut bytes, gzip) = reply.head(exchange, client, status, after);

@@ -75,7 +75,7 @@ pub(crate) fn host_of(head: &RequestHead) -> Result<(String, Option<String>), Pr
     if hosts.next().is_some() {
         return Err(ProxyError::Host("more than one Host field"));
     }
-    if field.is_none() && head.version == Version::Http11 {
+    if field.is_none() && head.version != Version::Http10 {
         return Err(ProxyError::Host("no Host field"));
     }
     let field = match field {
@@ -105,7 +105,7 @@ fn checked(head: &RequestHead, slashes: EncodedSlashes) -> Result<(Target, BodyL
     let target = Target::parse(head.target(), is_options, slashes).map_err(ProxyError::Target)?;
     // RFC 9110 §10.1.1: an expectation of an HTTP/1.0 client is ignored.
     let mut expectations =
-        head.fields.values(Known::Expect).filter(|_| head.version == Version::Http11).peekable();
+        head.fields.values(Known::Expect).filter(|_| head.version != Version::Http10).peekable();
     let expects_continue = expectations.peek().is_some() && !body.is_empty();
     if expectations.all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
         Ok((target, body, expects_continue))

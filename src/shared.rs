@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use crate::access::Passwords;
+use crate::client::ClientInfo;
+use crate::config::ClientLimits;
 use crate::http1::pump::Buffers;
 use crate::log::AccessLines;
 use crate::server::limits::Connections;
@@ -64,6 +66,14 @@ impl Local {
     /// The configuration in use.
     pub fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// The limits for what a client does between requests: those of the default server of its listener, also if
+    /// a reload has taken that away.
+    pub fn limits_of(&self, client: &ClientInfo, accepted_under: &State) -> Option<ClientLimits> {
+        let state = self.state.borrow();
+        let server = state.default_server(&client.listener);
+        server.or_else(|| accepted_under.default_server(&client.listener)).map(|server| server.limits.clone())
     }
 
     /// Takes a new configuration into use, from the next request on.

@@ -42,7 +42,7 @@ pub struct Upgrade {
 /// Why a request is answered as the ordinary one that it also is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoUpgrade {
-    /// It is not one of HTTP/1.1.
+    /// It is one of HTTP/1.0.
     Version,
     /// It has a body.
     Body,
@@ -57,7 +57,8 @@ pub enum NoUpgrade {
 }
 
 impl Intent {
-    /// Finds out what a request wants (R3): an upgrade is one only on HTTP/1.1, with the `upgrade` option
+    /// Finds out what a request wants (R3): an upgrade is one only on HTTP/1.1, or in the
+    /// extended CONNECT of HTTP/2 that has become one (RFC 8441), with the `upgrade` option
     /// in any line of `Connection`, with exactly one protocol that is known here, and without a body.
     ///
     /// # Errors
@@ -87,7 +88,7 @@ impl Intent {
 /// Why it is an ordinary request.
 pub fn asked_for<'a>(request: &'a Request, rules: &UpgradeRules) -> Result<&'a [u8], NoUpgrade> {
     let fields = &request.head.fields;
-    if request.head.version != Version::Http11 {
+    if request.head.version == Version::Http10 {
         return Err(NoUpgrade::Version);
     }
     if !request.body.is_empty() {

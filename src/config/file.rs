@@ -198,6 +198,8 @@ section! {
         max_headers: u64,
         underscores_in_headers: bool,
         encoded_slashes: String,
+        http2: bool,
+        http2_max_concurrent_streams: u64,
     }
 }
 

@@ -166,6 +166,12 @@ pub struct ClientLimits {
     pub keepalive_requests: Option<u64>,
     /// Whether fields with `_` in their name are kept (R15). nginx: `underscores_in_headers`.
     pub underscores_in_headers: bool,
+    /// How long a client may take nothing. nginx: `send_timeout`.
+    pub send_timeout: Duration,
+    /// Whether HTTP/2 is offered in the handshake of TLS. nginx: `http2`.
+    pub http2: bool,
+    /// The most requests at a time on one connection of HTTP/2. nginx: `http2_max_concurrent_streams`.
+    pub http2_streams: u32,
 }
 
 /// What is done with the requests for some paths.

@@ -20,7 +20,7 @@ use crate::io::{Pending, Stream};
 use crate::server::tasks::Phase;
 use crate::shared::Local;
 
-/// Sends a head and what stands behind it; with `gzip` compressed, and in chunks. `sent` is how many bytes went out, also if not all did.
+/// Sends a head and what stands behind it; with `gzip` compressed, and in chunks unless the stream tells the end. `sent` is how many bytes went out, also if not all did.
 ///
 /// # Errors
 /// The client is gone or took nothing for `timeout`, the file got shorter, or hopgate is ending. Unless
@@ -34,7 +34,7 @@ pub async fn send(
     timeout: Duration,
     sent: &mut u64,
 ) -> Result<(), ProxyError> {
-    let mut sending = Sending::new(head, body, gzip);
+    let mut sending = Sending::new(head, body, gzip, client.peer.stream.is_http2());
     let mut last = Instant::now();
     let result = poll_fn(|cx| {
         if client.task.phase(cx) == Phase::Killed {
@@ -71,14 +71,16 @@ struct Sending {
     /// Whether the system cannot send from such a file by itself.
     is_copied: bool,
     gzip: Option<Gzip>,
+    /// Whether the end of a body is told by its stream, instead of by chunks.
+    is_http2: bool,
     sent: u64,
 }
 
 impl Sending {
-    fn new(head: &[u8], body: FileBody, gzip: Option<Gzip>) -> Self {
+    fn new(head: &[u8], body: FileBody, gzip: Option<Gzip>, is_http2: bool) -> Self {
         let mut pending = Pending::default();
         pending.push(head);
-        Self { pending, body, is_copied: gzip.is_some(), gzip, sent: 0 }
+        Self { pending, body, is_copied: gzip.is_some(), gzip, is_http2, sent: 0 }
     }
 
     fn poll(
@@ -93,7 +95,10 @@ impl Sending {
                 ready!(self.flush(cx, to))?;
             }
             match self.body.pieces.pop_front() {
-                None => return Poll::Ready(Ok(())),
+                None => {
+                    to.finish(b"");
+                    return Poll::Ready(Ok(()));
+                }
                 Some(Piece::Part(part)) if !self.is_copied && is_large(&part) => {
                     let sent = self.send_part(cx, to, &part);
                     let left = part.start + if let Poll::Ready(Ok(count)) = sent { count } else { 0 };
@@ -153,7 +158,10 @@ impl Sending {
         };
         let (mut compressed, mut chunk) = (Vec::new(), Vec::new());
         gzip.push(content, &mut compressed).map_err(cut)?;
-        push_chunk(&mut chunk, &compressed);
+        match self.is_http2 {
+            true => chunk = compressed,
+            false => push_chunk(&mut chunk, &compressed),
+        }
         self.pending.push(&chunk);
         Ok(())
     }
@@ -165,8 +173,13 @@ impl Sending {
         {
             let (mut compressed, mut chunks) = (Vec::new(), Vec::new());
             gzip.finish(&mut compressed).map_err(cut)?;
-            push_chunk(&mut chunks, &compressed);
-            push_last_chunk(&mut chunks, b"");
+            match self.is_http2 {
+                true => chunks = compressed,
+                false => {
+                    push_chunk(&mut chunks, &compressed);
+                    push_last_chunk(&mut chunks, b"");
+                }
+            }
             self.pending.push(&chunks);
         }
         Ok(())
@@ -240,7 +253,7 @@ mod tests {
     }
 
     fn sending(file: File, pieces: Vec<Piece>) -> Sending {
-        Sending::new(b"head;", FileBody { file, pieces: pieces.into() }, None)
+        Sending::new(b"head;", FileBody { file, pieces: pieces.into() }, None, false)
     }
 
     #[tokio::test]

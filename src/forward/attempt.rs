@@ -169,7 +169,7 @@ impl Attempt {
         let request = exchange.request();
         let was_asked_for =
             (head.status != 100 || request.expects_continue) && !exchange.course().is_subrequest;
-        if request.head.version == Version::Http11 && was_asked_for {
+        if request.head.version != Version::Http10 && was_asked_for {
             let mut bytes = Vec::new();
             outgoing::interim(&mut bytes, head);
             self.interim.push(&bytes);
@@ -208,8 +208,10 @@ impl Attempt {
 fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
     match body {
         _ if !exchange.location().requests.pass_body => Encoding::Nothing,
-        BodyLength::Chunked => Encoding::Chunked { trailers: exchange.location().pass_trailers },
-        BodyLength::Length(_) | BodyLength::UntilClose => Encoding::Identity,
+        BodyLength::Length(_) => Encoding::Identity,
+        BodyLength::Chunked | BodyLength::UntilClose => {
+            Encoding::Chunked { trailers: exchange.location().pass_trailers }
+        }
     }
 }
 

@@ -110,6 +110,9 @@ fn framing(
         // come.
         _ if is_head || has_no_body(head.status) => (ResponseFraming::Empty, Encoding::Identity),
         BodyLength::Length(_) if !is_compressed => (ResponseFraming::AsTold, Encoding::Identity),
+        _ if request.head.version == Version::Http2 => {
+            (ResponseFraming::UntilClose, Encoding::Http2 { trailers })
+        }
         _ if request.head.version == Version::Http11 => {
             (ResponseFraming::Chunked, Encoding::Chunked { trailers })
         }

@@ -10,7 +10,7 @@ use super::plan::{self, Plan};
 use super::{Answered, note, request_error, watch};
 use crate::answer::Filling;
 use crate::client::Client;
-use crate::error::{Intercepted, ProxyError};
+use crate::error::{Fault, Intercepted, ProxyError};
 use crate::exchange::{After, Done, Exchange, Way};
 use crate::http1::body::{BodyError, BodyLength};
 use crate::http1::gzip::Gzip;
@@ -41,6 +41,9 @@ pub async fn relay(
     if let Some(way) = plan::accel_redirect(&answered.head, exchange) {
         let way = way.map_err(|()| ProxyError::AccelRedirect)?;
         return Ok(sent_on(local, client, exchange, answered, way));
+    }
+    if (200..300).contains(&exchange.status_of(status)) && client.peer.stream.wants_tunnel() {
+        return Err(ProxyError::NoTunnel(Fault::Upstream));
     }
     let Answered { head, is_head, upstream, uses, group, lease, request, started } = answered;
     let body = head.body_length(is_head).map_err(ProxyError::UpstreamHead)?;

@@ -182,6 +182,38 @@ impl Fields {
         });
     }
 
+    /// Begins the text of a head with these parts of its first line, to be written on by [`Fields::append`].
+    pub fn begin(line: &[&[u8]], expected: usize) -> Self {
+        let mut bytes = Vec::with_capacity(512);
+        line.iter().for_each(|part| bytes.extend_from_slice(part));
+        Self::over(bytes, expected)
+    }
+
+    /// Writes a field behind the text and adds it.
+    pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.bytes.len();
+        for part in [name, b": ", value, b"\r\n"] {
+            self.bytes.extend_from_slice(part);
+        }
+        let colon = start + name.len();
+        self.push(start..colon, colon + 2..colon + 2 + value.len());
+    }
+
+    /// Writes the end of the head behind the fields that were written.
+    pub fn finish(&mut self) {
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The bytes of the head.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

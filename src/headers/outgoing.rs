@@ -42,7 +42,7 @@ pub fn request(
         }
     }
     rules.own(out);
-    if request.body == BodyLength::Chunked && has_body {
+    if matches!(request.body, BodyLength::Chunked | BodyLength::UntilClose) && has_body {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match protocol {
@@ -289,7 +289,7 @@ pub enum ResponseFraming {
     Empty,
     /// In chunks.
     Chunked,
-    /// Up to the end of the connection, for HTTP/1.0 clients.
+    /// Up to the end of the connection, for HTTP/1.0 clients, or of the stream, for those of HTTP/2.
     UntilClose,
 }
 
@@ -387,7 +387,7 @@ impl Connection {
         match (goes_on, version) {
             (false, _) => Self::Close,
             (true, Version::Http10) => Self::KeepAlive,
-            (true, Version::Http11) => Self::Open,
+            (true, Version::Http11 | Version::Http2) => Self::Open,
         }
     }
 

@@ -11,7 +11,7 @@ pub enum BodyLength {
     Length(u64),
     /// After the last chunk and its trailers.
     Chunked,
-    /// When the connection ends; responses only (R22).
+    /// When the connection ends; responses only (R22), and whatever comes in a stream of HTTP/2.
     UntilClose,
 }
 

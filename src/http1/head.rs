@@ -17,6 +17,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2. Its heads are translated at the border (`http2/head.rs`) into what is read here.
+    Http2,
 }
 
 /// The head of a request as it arrived.
@@ -28,6 +30,8 @@ pub struct RequestHead {
     pub fields: Fields,
     method: Range<usize>,
     target: Range<usize>,
+    /// Whether content follows behind the head, as HTTP/2 alone can tell without a field for it.
+    has_content: bool,
 }
 
 /// The head of a response as it arrived.
@@ -108,6 +112,7 @@ pub fn request(bytes: &[u8], scanned: usize, limits: HeadLimits) -> Result<Progr
             version: Version::of(version),
             method: place(head, method.as_bytes()),
             target: place(head, target.as_bytes()),
+            has_content: false,
             fields: collect(head, parsed.headers),
         },
         end,
@@ -223,6 +228,7 @@ impl Version {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2.0",
         }
     }
 }
@@ -238,6 +244,17 @@ impl From<httparse::Error> for HeadError {
 }
 
 impl RequestHead {
+    /// A head that came in HTTP/2: `fields` are over its text, which begins with these. `has_content` says
+    /// whether anything follows behind it.
+    pub(crate) fn of_http2(
+        fields: Fields,
+        method: Range<usize>,
+        target: Range<usize>,
+        has_content: bool,
+    ) -> Self {
+        Self { version: Version::Http2, fields, method, target, has_content }
+    }
+
     /// The method, a token.
     pub fn method(&self) -> &[u8] {
         &self.fields.bytes()[self.method.clone()]
@@ -254,13 +271,18 @@ impl RequestHead {
         &bytes[..memchr::memchr(b'\r', bytes).unwrap_or(bytes.len())]
     }
 
-    /// How the body is framed, RFC 9112 §6.3; a request's body never ends with the connection (R22).
+    /// How the body is framed, RFC 9112 §6.3; a request's body never ends with the connection (R22), unless
+    /// that is a stream of HTTP/2, which tells its end from a break.
     ///
     /// # Errors
     /// [`HeadError::Framing`] for what two readers could read differently.
     pub fn body_length(&self) -> Result<BodyLength, HeadError> {
         let coding = transfer_coding(&self.fields)?;
         match (coding, content_length(&self.fields)?) {
+            // RFC 9113 §8.2.2: there is no such field.
+            (true, _) if self.version == Version::Http2 => Err(HeadError::Framing),
+            // RFC 9113 §8.1.1: the length is that of the content, which h2 has checked.
+            (false, None) if self.has_content => Ok(BodyLength::UntilClose),
             // R20: an HTTP/1.0 sender does not know chunks; somebody between us may not see them.
             (true, _) if self.version == Version::Http10 => Err(HeadError::Framing),
             (true, Some(_)) => Err(HeadError::Framing),
@@ -311,7 +333,7 @@ fn keeps_alive(version: Version, fields: &Fields) -> bool {
     let options = fields.values(Known::Connection);
     match version {
         _ if list::contains(options.clone(), "close") => false,
-        Version::Http11 => true,
+        Version::Http11 | Version::Http2 => true,
         Version::Http10 => list::contains(options, "keep-alive"),
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use crate::headers::fields::Known;
 use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
 use crate::http1::gzip::Gzip;
-use crate::io::{Peer, Pending};
+use crate::io::{Peer, Pending, Stream};
 
 /// How a body is framed on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,11 @@ pub enum Encoding {
     Identity,
     /// In chunks.
     Chunked {
+        /// Whether trailers are passed on (R27).
+        trailers: bool,
+    },
+    /// As it is; a stream of HTTP/2 is told its end.
+    Http2 {
         /// Whether trailers are passed on (R27).
         trailers: bool,
     },
@@ -61,6 +66,10 @@ pub struct Pump {
     waits_for_sink: bool,
     has_sent: bool,
     ended: bool,
+    /// Whether the sink has to be told of the end, which no byte does.
+    owes_end: bool,
+    /// The trailers that the source had beside the bytes.
+    trailers: Vec<u8>,
     /// Whether anything was taken from the source.
     has_taken: bool,
     /// What it was, for [`Pump::give_back`]; `None` if it is not kept.
@@ -100,6 +109,8 @@ impl Pump {
             waits_for_sink: false,
             has_sent: false,
             ended: length.is_empty(),
+            owes_end: matches!(encoding, Encoding::Http2 { .. }) && !length.is_empty(),
+            trailers: Vec::new(),
             has_taken: false,
             taken: None,
         }
@@ -134,7 +145,7 @@ impl Pump {
 
     /// Whether the body was read and written to its end.
     pub fn is_done(&self) -> bool {
-        self.ended && self.pending.is_empty()
+        self.ended && self.pending.is_empty() && !self.owes_end
     }
 
     /// Whether the body was read to its end.
@@ -187,6 +198,7 @@ impl Pump {
                 *progress = true;
             }
             if self.ended {
+                self.tell_end(&mut to.stream);
                 return Poll::Ready(Ok(()));
             }
             let Poll::Ready(read) = from.poll_next(cx, &mut buffers.input) else {
@@ -198,6 +210,7 @@ impl Pump {
             *progress = true;
             if count == 0 {
                 self.reader.end_of_connection().map_err(PumpError::Body)?;
+                self.trailers.extend_from_slice(from.stream.trailers());
             }
             let sent = match self.gzip {
                 None => self.forward(cx, count, from, to, buffers)?,
@@ -235,8 +248,10 @@ impl Pump {
             }
             match self.encoding {
                 // The usual case sends from the buffer that was read into, without a copy.
-                Encoding::Identity if direct.is_empty() && output.is_empty() => direct = content,
-                Encoding::Identity => {
+                Encoding::Identity | Encoding::Http2 { .. } if direct.is_empty() && output.is_empty() => {
+                    direct = content;
+                }
+                Encoding::Identity | Encoding::Http2 { .. } => {
                     output.extend_from_slice(&input[std::mem::take(&mut direct)]);
                     output.extend_from_slice(&input[content]);
                 }
@@ -310,7 +325,7 @@ impl Pump {
 
     fn encode(&self, output: &mut Vec<u8>, content: &[u8]) {
         match self.encoding {
-            Encoding::Identity => output.extend_from_slice(content),
+            Encoding::Identity | Encoding::Http2 { .. } => output.extend_from_slice(content),
             Encoding::Chunked { .. } => push_chunk(output, content),
             Encoding::Nothing => {}
         }
@@ -320,8 +335,25 @@ impl Pump {
     fn end(&mut self, output: &mut Vec<u8>) {
         self.ended = true;
         if let Encoding::Chunked { trailers } = self.encoding {
-            push_last_chunk(output, if trailers { self.reader.trailers() } else { b"" });
+            push_last_chunk(output, if trailers { self.trailers() } else { b"" });
         }
+    }
+
+    /// What came as trailers, in chunks or beside the bytes.
+    fn trailers(&self) -> &[u8] {
+        if self.trailers.is_empty() { self.reader.trailers() } else { &self.trailers }
+    }
+
+    /// Tells a stream of HTTP/2 that everything is written.
+    fn tell_end(&mut self, to: &mut Stream) {
+        if !std::mem::take(&mut self.owes_end) {
+            return;
+        }
+        let mut passed = Vec::new();
+        if let Encoding::Http2 { trailers: true } = self.encoding {
+            push_trailers(&mut passed, self.trailers());
+        }
+        to.finish(&passed);
     }
 
     fn send(&mut self, cx: &mut Context<'_>, to: &mut Peer, bytes: &[u8]) -> Result<Poll<()>, PumpError> {
@@ -366,6 +398,12 @@ pub(crate) fn push_chunk(output: &mut Vec<u8>, content: &[u8]) {
 /// Adds the last chunk with these trailers, as far as they may be passed on.
 pub(crate) fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
     output.extend_from_slice(b"0\r\n");
+    push_trailers(output, trailers);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// Adds the lines of trailers that may be passed on.
+fn push_trailers(output: &mut Vec<u8>, trailers: &[u8]) {
     for line in trailer_lines(trailers) {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
         if may_be_trailer(name) {
@@ -373,7 +411,6 @@ pub(crate) fn push_last_chunk(output: &mut Vec<u8>, trailers: &[u8]) {
             output.extend_from_slice(b"\r\n");
         }
     }
-    output.extend_from_slice(b"\r\n");
 }
 
 /// RFC 9110 §6.5.1: no framing, routing, authentication, request modifiers or content description in a

@@ -36,12 +36,7 @@ struct Arrival {
 
 /// Waits for the next head; `None` when the connection is over.
 async fn next(local: &Rc<Local>, client: &mut Client) -> Option<Arrival> {
-    let state = local.state();
-    let limits = state
-        .default_server(&client.info.listener)
-        .or_else(|| client.accepted_under.default_server(&client.info.listener))
-        .map(|server| server.limits.clone())?;
-    drop(state);
+    let limits = local.limits_of(&client.info, &client.accepted_under)?;
     let mut waiting = Waiting::default();
     let since = Instant::now();
     poll_fn(|cx| waiting.poll(cx, local, client, &limits, since)).await

@@ -33,6 +33,8 @@ pub struct Permit {
 enum Counted {
     Served(Option<IpAddr>),
     Refused,
+    /// With the connection that it is a stream of.
+    Stream,
 }
 
 impl Connections {
@@ -70,6 +72,11 @@ impl Connections {
         Some(Permit { connections: Arc::clone(self), counted: Counted::Refused })
     }
 
+    /// For a stream of HTTP/2, whose connection is counted already.
+    pub fn stream(self: &Arc<Self>) -> Permit {
+        Permit { connections: Arc::clone(self), counted: Counted::Stream }
+    }
+
     /// How many are served.
     pub fn count(&self) -> usize {
         self.counts().all
@@ -103,10 +110,10 @@ impl Counts {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut counts = self.connections.counts();
         match self.counted {
-            Counted::Served(ip) => counts.remove(ip),
-            Counted::Refused => counts.refused -= 1,
+            Counted::Served(ip) => self.connections.counts().remove(ip),
+            Counted::Refused => self.connections.counts().refused -= 1,
+            Counted::Stream => {}
         }
     }
 }

@@ -17,10 +17,12 @@ use tokio::time::Instant;
 use crate::client::{Client, ClientInfo};
 use crate::config::{Config, ListenAddress, Listener};
 use crate::error::ProxyError;
+use crate::http2;
 use crate::io::{Peer, Stream};
 use crate::proxy;
 use crate::server::connection;
 use crate::shared::Local;
+use crate::state::State;
 use crate::timer::Timer;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
@@ -311,7 +313,7 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
             let _ = tcp.set_nodelay(true);
             tcp.local_addr().ok()
         }
-        Stream::Unix(_) => None,
+        Stream::Unix(_) | Stream::Http2(_) => None,
     };
     let state = local.state();
     let info = ClientInfo {
@@ -341,12 +343,20 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
     };
     let local = Rc::clone(local);
     match refused {
+        None if speaks_http2(&state, &client.info) => {
+            tokio::task::spawn_local(http2::serve_either(local, client))
+        }
         None => tokio::task::spawn_local(connection::serve(local, client)),
         Some(setting) => tokio::task::spawn_local(async move {
             let started = Instant::now();
             proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await;
         }),
     };
+}
+
+/// Whether HTTP/2 is spoken without TLS, too, by whoever begins with its preface.
+fn speaks_http2(state: &State, client: &ClientInfo) -> bool {
+    state.config.listeners.iter().any(|known| known.address == client.listener && known.http2)
 }
 
 /// Which address of the configuration a connection came to: on the socket of a wide one, that may be a

@@ -216,8 +216,10 @@ impl Tunnel {
                 None => return Poll::Pending,
                 Some((deadline, due)) => match (ready!(self.timer.poll(cx, deadline)), due) {
                     ((), Due::End(end)) => return Poll::Ready(end),
-                    ((), Due::Look) if self.client.is_broken() => return Poll::Ready(TunnelEnd::ClientReset),
-                    ((), Due::Look) if self.upstream.is_broken() => {
+                    ((), Due::Look) if self.client.is_broken(cx) => {
+                        return Poll::Ready(TunnelEnd::ClientReset);
+                    }
+                    ((), Due::Look) if self.upstream.is_broken(cx) => {
                         return Poll::Ready(TunnelEnd::UpstreamReset);
                     }
                     ((), Due::Look) => self.looked = Instant::now(),

@@ -16,6 +16,9 @@ use crate::http1::head::MAX_FIELDS;
 use crate::routing::location::{Candidate, Locations, PathMatcher};
 use crate::routing::values::hostname;
 
+/// The most streams that a connection of HTTP/2 may be allowed: each may hold a window of content.
+const MAX_STREAMS: u64 = 10_000;
+
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
 pub(super) struct ServerSettings {
@@ -26,6 +29,8 @@ pub(super) struct ServerSettings {
     max_headers: Option<usize>,
     underscores_in_headers: Option<bool>,
     encoded_slashes: Option<EncodedSlashes>,
+    http2: Option<bool>,
+    http2_streams: Option<usize>,
 }
 
 impl ServerSettings {
@@ -39,11 +44,13 @@ impl ServerSettings {
             max_headers: self.max_headers.or(outer.max_headers),
             underscores_in_headers: self.underscores_in_headers.or(outer.underscores_in_headers),
             encoded_slashes: self.encoded_slashes.or(outer.encoded_slashes),
+            http2: self.http2.or(outer.http2),
+            http2_streams: self.http2_streams.or(outer.http2_streams),
         }
     }
 
-    /// With the defaults for what is written nowhere.
-    fn limits(&self) -> ClientLimits {
+    /// With the defaults for what is written nowhere; `outer` is the server's outer location.
+    fn limits(&self, outer: &Location) -> ClientLimits {
         ClientLimits {
             head_size: self.head_size.unwrap_or(64 << 10),
             max_headers: self.max_headers.unwrap_or(100),
@@ -54,6 +61,9 @@ impl ServerSettings {
                 OffOr::Value(count) => Some(count),
             },
             underscores_in_headers: self.underscores_in_headers.unwrap_or(false),
+            send_timeout: outer.timeouts.send,
+            http2: self.http2.unwrap_or(true),
+            http2_streams: self.http2_streams.and_then(|most| u32::try_from(most).ok()).unwrap_or(128),
         }
     }
 }
@@ -84,6 +94,12 @@ impl Check<'_> {
             max_headers: self.count(&written.max_headers, "max_headers", 1..=MAX_FIELDS as u64),
             underscores_in_headers: plain(&written.underscores_in_headers),
             encoded_slashes: self.encoded_slashes(&written.encoded_slashes),
+            http2: plain(&written.http2),
+            http2_streams: self.count(
+                &written.http2_max_concurrent_streams,
+                "http2_max_concurrent_streams",
+                1..=MAX_STREAMS,
+            ),
         }
     }
 
@@ -107,6 +123,7 @@ impl Check<'_> {
         };
         let paths = Locations::new(&(0..locations.len()).map(candidate).collect::<Vec<_>>());
         let named = named(&locations);
+        let limits = own.limits(&outer);
         locations.push(outer);
         let real_ip = Arc::new(settings.access.real_ip());
         for access in locations.iter_mut().map(|location| &mut location.access) {
@@ -120,7 +137,7 @@ impl Check<'_> {
             named,
             locations,
             script,
-            limits: own.limits(),
+            limits,
             real_ip,
             encoded_slashes: own.encoded_slashes.unwrap_or(EncodedSlashes::Reject),
         }

@@ -29,7 +29,7 @@ pub fn decide(
     if rules.vary && !list::contains(answer.values("Vary"), "Accept-Encoding") {
         answer.push(&b"Vary"[..], &b"Accept-Encoding"[..]);
     }
-    let is_spoken = request.version == Version::Http11 || rules.http10;
+    let is_spoken = request.version != Version::Http10 || rules.http10;
     if !can_be || !is_spoken || !accepts_gzip(request) || !passes_proxies(&rules.proxied, answer, request) {
         return false;
     }
