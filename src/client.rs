@@ -162,13 +162,17 @@ impl Client {
     /// connection, which takes the answer away from a client that is still sending (nginx:
     /// `lingering_close`).
     pub async fn linger(&mut self, buffers: &RefCell<Buffers>) {
-        self.peer.stream.shutdown_write();
-        if self.half_closed.is_some() {
-            return;
-        }
         let deadline = Instant::now() + LINGER;
+        let mut told = false;
         poll_fn(|cx| {
             if self.task.phase(cx) == Phase::Killed {
+                return Poll::Ready(());
+            }
+            if !told && self.peer.stream.poll_shutdown_write(cx).is_pending() {
+                return self.timer.poll(cx, deadline);
+            }
+            told = true;
+            if self.half_closed.is_some() {
                 return Poll::Ready(());
             }
             let mut buffers = buffers.borrow_mut();

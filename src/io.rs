@@ -1,7 +1,7 @@
 //! The byte streams to clients and upstreams, with what was read ahead of its use.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::http2::Http2Stream;
+use crate::tls::stream::TlsStream;
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix-domain socket.
     Unix(UnixStream),
+    /// TLS over one of these, behind its handshake.
+    Tls(Box<TlsStream>),
     /// A stream of a connection of HTTP/2, which looks like a connection of its own.
     Http2(Box<Http2Stream>),
 }
@@ -30,16 +33,19 @@ impl Stream {
         ready!(match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tls(stream) => return stream.poll_read(cx, buffer.initialized_mut()),
             Self::Http2(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
         })?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    /// Writes once.
+    /// Writes once. After `Pending` it must be called again with the same bytes, to which further ones may have
+    /// been added: TLS has encrypted them by then.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => stream.poll_write(cx, bytes),
             Self::Http2(stream) => stream.poll_write(cx, bytes),
         }
     }
@@ -66,7 +72,8 @@ impl Stream {
                     ready!(stream.poll_write_ready(cx))?;
                     stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
                 }
-                Self::Http2(_) => return Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
+                // What is encrypted or framed goes through this process.
+                Self::Tls(_) | Self::Http2(_) => return Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
             };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -76,27 +83,43 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be sent (FIN); reading goes on.
-    pub fn shutdown_write(&mut self) {
+    /// Says that nothing more will be sent (FIN); reading goes on. What was taken by then is sent before it:
+    /// to be called again until it is `Ready`.
+    pub fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {
             Self::Tcp(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Unix(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
-            Self::Http2(stream) => return stream.finish(b""),
+            Self::Tls(stream) => return stream.poll_shutdown_write(cx),
+            Self::Http2(stream) => {
+                stream.finish(b"");
+                return Poll::Ready(());
+            }
         };
         // It fails when the connection is gone already, which is what was wanted.
         drop(socket);
+        Poll::Ready(())
     }
 
     /// Whether the peer has neither closed the connection nor sent anything that was not read yet. Asks the
     /// system: what the runtime knows is as old as its last look.
-    pub fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
-            Self::Tcp(stream) => socket2::SockRef::from(stream).peek(&mut byte),
-            Self::Unix(stream) => socket2::SockRef::from(stream).peek(&mut byte),
+            Self::Tcp(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
+            Self::Unix(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
+            Self::Tls(stream) => return stream.is_quiet(),
             Self::Http2(_) => return false,
         };
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Reads what is there, asking the system and not the runtime.
+    pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*socket2::SockRef::from(&*stream)).read(buffer),
+            Self::Unix(stream) => (&*socket2::SockRef::from(&*stream)).read(buffer),
+            Self::Tls(_) | Self::Http2(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Whether the connection is broken, which is seen without reading what is still unread. The task that asks
@@ -105,6 +128,7 @@ impl Stream {
         let error = match self {
             Self::Tcp(stream) => stream.take_error(),
             Self::Unix(stream) => stream.take_error(),
+            Self::Tls(stream) => return stream.is_broken(cx),
             Self::Http2(stream) => return stream.poll_gone(cx).is_ready(),
         };
         !matches!(error, Ok(None))
@@ -134,7 +158,7 @@ impl Stream {
     pub fn trailers(&self) -> &[u8] {
         match self {
             Self::Http2(stream) => stream.trailers(),
-            Self::Tcp(_) | Self::Unix(_) => b"",
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => b"",
         }
     }
 
@@ -144,6 +168,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => drop(stream.set_zero_linger()),
             Self::Unix(_) => {}
+            Self::Tls(stream) => stream.reset(),
             Self::Http2(stream) => stream.reset(),
         }
     }

@@ -13,6 +13,7 @@ pub mod http2;
 pub mod io;
 pub mod request;
 pub mod timer;
+pub mod tls;
 
 pub mod headers;
 pub mod routing;

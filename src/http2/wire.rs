@@ -149,7 +149,6 @@ impl AsyncWrite for Handle {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.borrow_mut();
         ready!(wire.poll_drain(cx))?;
-        wire.peer.stream.shutdown_write();
-        Poll::Ready(Ok(()))
+        wire.peer.stream.poll_shutdown_write(cx).map(Ok)
     }
 }

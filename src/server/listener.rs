@@ -313,7 +313,7 @@ fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: 
             let _ = tcp.set_nodelay(true);
             tcp.local_addr().ok()
         }
-        Stream::Unix(_) | Stream::Http2(_) => None,
+        Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
     };
     let state = local.state();
     let info = ClientInfo {

@@ -90,7 +90,9 @@ impl Direction {
             match self.flow {
                 Flow::Open | Flow::Cut => {}
                 Flow::Ending => {
-                    to.shutdown_write();
+                    if to.poll_shutdown_write(cx).is_pending() {
+                        return Ok(moved);
+                    }
                     self.flow = Flow::Ended;
                     return Ok(true);
                 }

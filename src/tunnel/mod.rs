@@ -290,7 +290,7 @@ fn say_goodbye(
 ) -> Poll<()> {
     ready!(direction.poll_flush(cx, stream));
     if !*told {
-        stream.shutdown_write();
+        ready!(stream.poll_shutdown_write(cx));
         *told = true;
     }
     while ready!(stream.poll_read(cx, buffer)).is_ok_and(|count| count > 0) {}

@@ -42,7 +42,7 @@ impl Pool {
     pub fn take(&mut self, address: &UpstreamAddress) -> Option<(Stream, Uses)> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
-        while let Some(connection) = idle.pop() {
+        while let Some(mut connection) = idle.pop() {
             if connection.until > now && connection.stream.is_quiet() {
                 let uses = Uses { requests: connection.uses.requests + 1, ..connection.uses };
                 return Some((connection.stream, uses));
@@ -80,7 +80,7 @@ impl Pool {
     pub fn sweep(&mut self) -> bool {
         let now = Instant::now();
         self.idle.retain(|_, idle| {
-            idle.retain(|connection| connection.until > now && connection.stream.is_quiet());
+            idle.retain_mut(|connection| connection.until > now && connection.stream.is_quiet());
             !idle.is_empty()
         });
         !self.idle.is_empty()
