@@ -20,6 +20,7 @@ mod server;
 mod settings;
 mod upstream;
 mod upstream_server;
+mod upstream_tls;
 mod warnings;
 
 use std::fmt::Display;
@@ -35,6 +36,7 @@ use super::{AccessLog, Config, ListenAddress, Warnings, Zones, units};
 use logs::Formats;
 use names::Names;
 use upstream::Upstreams;
+use upstream_tls::TlsClients;
 
 /// Checks a file that has been read, and its text. If `mistakes` gets longer by more than warnings, what is
 /// returned is not whole.
@@ -86,6 +88,7 @@ struct Check<'a> {
     /// Those made so far: locations that log to the same place in the same way share one.
     access_logs: Vec<Arc<AccessLog>>,
     upstreams: Upstreams,
+    tls_clients: TlsClients,
     zones: Zones,
     names: Names,
     /// The named locations that the server at hand sends requests to.
@@ -102,6 +105,7 @@ impl<'a> Check<'a> {
             formats,
             access_logs: Vec::new(),
             upstreams,
+            tls_clients: TlsClients::default(),
             zones: Zones::default(),
             names,
             gotos: Vec::new(),
@@ -138,6 +142,7 @@ impl<'a> Check<'a> {
             servers,
             variables: self.own_variables(),
             upstreams: self.upstreams.finish(),
+            tls_clients: self.tls_clients.finish(),
             zones: self.zones,
             warnings: Warnings::default(),
         };
