@@ -9,6 +9,7 @@ use crate::files::FileError;
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
 use crate::routing::path::TargetError;
+use crate::upstream::tls::TlsError;
 use crate::websocket::HandshakeError;
 
 /// Why a request was not answered by an upstream. The client learns the status and no more; the log
@@ -77,6 +78,8 @@ pub enum ProxyError {
     ClientTimeout,
     /// What the variables of a `proxy_pass` make cannot be used: what it is, and why.
     BadProxyPass(String),
+    /// What `proxy_ssl_name`, or the host of a `proxy_pass`, is for this request cannot be in a certificate.
+    BadTlsName(String),
     /// No server of the group may be given the request: they are down, have failed too often, or have
     /// enough to do.
     NoLiveServer,
@@ -84,6 +87,14 @@ pub enum ProxyError {
     Connect(io::Error),
     /// No server of the group answered within `proxy_connect_timeout`.
     ConnectTimeout,
+    /// TLS with the server has failed.
+    Tls(Box<TlsError>),
+    /// The handshake of TLS was not done within `proxy_connect_timeout`.
+    TlsTimeout,
+    /// `proxy_http_version = "2"`, and the upstream speaks something else: what tells so.
+    NotHttp2(String),
+    /// An upgrade in HTTP/2, which the upstream does not allow for (RFC 8441 §3).
+    NoExtendedConnect,
     /// The upstream closed or reset the connection before its answer was there.
     Upstream(io::Error),
     /// The upstream did not answer or take anything in time; names the setting.
@@ -167,7 +178,11 @@ impl ProxyError {
             Self::NoLocation | Self::Internal | Self::AccelRedirect => 404,
             Self::Returned(status) => *status,
             Self::Intercepted(answer) => answer.status,
-            Self::BadProxyPass(_) | Self::Cycle | Self::BadRewrite | Self::NoSuchName(_) => 500,
+            Self::BadProxyPass(_)
+            | Self::BadTlsName(_)
+            | Self::Cycle
+            | Self::BadRewrite
+            | Self::NoSuchName(_) => 500,
             Self::BodyTooLarge => 413,
             Self::Handshake(HandshakeError::Version) => 426,
             Self::Handshake(HandshakeError::NoVersion | HandshakeError::Key) => 400,
@@ -182,13 +197,16 @@ impl ProxyError {
             Self::ClientGone(_) | Self::ClientTimeout => 499,
             Self::NoLiveServer
             | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::NotHttp2(_)
+            | Self::NoExtendedConnect
             | Self::Upstream(_)
             | Self::UpstreamHead(_)
             | Self::UpstreamBody(_)
             | Self::TooManyInterim
             | Self::BodyIsGone
             | Self::Switch(_) => 502,
-            Self::ConnectTimeout | Self::UpstreamTimeout(_) => 504,
+            Self::ConnectTimeout | Self::TlsTimeout | Self::UpstreamTimeout(_) => 504,
         }
     }
 
@@ -203,7 +221,7 @@ impl ProxyError {
             502 | 504 => Fault::Upstream,
             503 => Fault::Limit,
             // Nothing is wrong with the request.
-            _ if matches!(self, Self::BadProxyPass(_)) => Fault::Limit,
+            _ if matches!(self, Self::BadProxyPass(_) | Self::BadTlsName(_)) => Fault::Limit,
             _ => Fault::Client,
         }
     }
@@ -262,10 +280,15 @@ impl ProxyError {
             | Self::BadRewrite
             | Self::NoSuchName(_)
             | Self::BadProxyPass(_)
+            | Self::BadTlsName(_)
             | Self::NoLiveServer
             | Self::File(_)
             | Self::Connect(_)
             | Self::ConnectTimeout
+            | Self::Tls(_)
+            | Self::TlsTimeout
+            | Self::NotHttp2(_)
+            | Self::NoExtendedConnect
             | Self::Upstream(_)
             | Self::UpstreamTimeout(_)
             | Self::UpstreamHead(_)
@@ -329,12 +352,30 @@ impl fmt::Display for ProxyError {
             Self::ClientGone(_) => "the client went away",
             Self::ClientTimeout => "the client took nothing for longer than `send_timeout`",
             Self::BadProxyPass(what) => return write!(f, "`proxy_pass` leads to {what}"),
+            Self::BadTlsName(what) => {
+                return write!(
+                    f,
+                    "the name of the upstream's certificate would be {what}, and that is none: set `proxy_ssl_name`"
+                );
+            }
             Self::NoLiveServer => {
                 "no server of the upstream is left: each one is `down`, or has had `max_fails` failures within \
                  its `fail_timeout`, or has `max_conns` requests"
             }
             Self::Connect(_) => "no server of the upstream can be reached",
             Self::ConnectTimeout => "the upstream did not accept a connection within `proxy_connect_timeout`",
+            Self::Tls(_) => "TLS with the upstream has failed",
+            Self::TlsTimeout => {
+                "the upstream did not finish the handshake of TLS within `proxy_connect_timeout`; perhaps it does \
+                 not speak TLS there"
+            }
+            Self::NotHttp2(why) => {
+                return write!(f, "the upstream does not speak HTTP/2, as `proxy_http_version` says: {why}");
+            }
+            Self::NoExtendedConnect => {
+                "the upstream's SETTINGS allow for no upgrade in HTTP/2; a location of its own with \
+                 `proxy_http_version = \"1.1\"` would ask it in HTTP/1.1"
+            }
             Self::Upstream(_) => "the upstream closed the connection before it had answered",
             Self::UpstreamTimeout(setting) => {
                 return write!(f, "the upstream was silent for longer than `{setting}`");
@@ -365,6 +406,7 @@ impl Error for ProxyError {
         match self {
             Self::Connect(error) | Self::Upstream(error) | Self::ClientGone(Some(error)) => Some(error),
             Self::UserFile(file) => Some(&file.1),
+            Self::Tls(error) => Some(&**error),
             Self::Body(error) | Self::UpstreamBody(error) => Some(error),
             Self::File(error) => error.source(),
             _ => None,

@@ -134,6 +134,15 @@ impl Stream {
         !matches!(error, Ok(None))
     }
 
+    /// Whether HTTP/2 may be spoken: in TLS it has to be agreed upon, RFC 9113 §3.2.
+    pub fn has_agreed_on_http2(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.agreed().alpn_protocol() == Some(b"h2"),
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Http2(_) => false,
+        }
+    }
+
     /// Whether this is a stream of HTTP/2.
     pub fn is_http2(&self) -> bool {
         matches!(self, Self::Http2(_))

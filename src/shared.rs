@@ -14,6 +14,7 @@ use crate::log::AccessLines;
 use crate::server::limits::Connections;
 use crate::server::tasks::Tasks;
 use crate::state::State;
+use crate::upstream::http2::Http2Pool;
 use crate::upstream::pool::Pool;
 use crate::upstream::resolve::Resolver;
 
@@ -40,6 +41,8 @@ pub struct Local {
     pub shared: Arc<Shared>,
     /// Idle connections to upstreams.
     pub pool: RefCell<Pool>,
+    /// Connections to upstreams in HTTP/2.
+    pub http2: RefCell<Http2Pool>,
     is_sweeping: Cell<bool>,
     /// Borrowed while a task is being polled, never longer.
     pub buffers: RefCell<Buffers>,
@@ -56,6 +59,7 @@ impl Local {
             state: RefCell::new(state),
             shared,
             pool: RefCell::default(),
+            http2: RefCell::default(),
             is_sweeping: Cell::new(false),
             buffers: RefCell::default(),
             lines,
@@ -91,7 +95,8 @@ impl Local {
         tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                if !local.pool.borrow_mut().sweep() {
+                let is_empty = !local.pool.borrow_mut().sweep();
+                if !local.http2.borrow_mut().sweep() && is_empty {
                     break;
                 }
             }

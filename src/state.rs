@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Counters;
-use crate::config::{Config, ListenAddress, Server};
+use crate::config::{Config, Content, ListenAddress, Server};
 use crate::routing::aim::Aim;
 use crate::routing::regex::Slots;
 use crate::tls::server::{TlsServer, TlsServers};
@@ -27,7 +27,10 @@ pub struct State {
 
 impl State {
     /// Puts a configuration to use, with what it needs for TLS; `previous` is what was in use before.
-    pub fn new(config: Config, tls: TlsServers, previous: Option<&State>) -> Self {
+    pub fn new(mut config: Config, tls: TlsServers, previous: Option<&State>) -> Self {
+        if let Some(previous) = previous {
+            keep_tls_clients(&mut config, &previous.config);
+        }
         let before = previous.map_or(&[][..], |state| &state.groups);
         let groups = config.upstreams.iter().map(|upstream| Arc::new(Group::new(upstream.clone(), before)));
         let counters = Counters::new(&config.zones, previous.map(|state| &state.counters));
@@ -78,5 +81,24 @@ impl State {
     pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
         // No host is empty by then: an empty name is looked up for clients that named none.
         self.server_for(listener, "").map(|server| &self.config.servers[server])
+    }
+}
+
+/// What stays as it was goes on being used, with its sessions and its connections.
+fn keep_tls_clients(config: &mut Config, before: &Config) {
+    for client in &mut config.tls_clients {
+        let Some(kept) = before.tls_clients.iter().find(|kept| kept.rules() == client.rules()) else {
+            continue;
+        };
+        let replaced = std::mem::replace(client, Arc::clone(kept));
+        let locations = config.servers.iter_mut().flat_map(|server| &mut server.locations);
+        for location in locations {
+            if let Content::Proxy(pass) = &mut location.content
+                && let Some(tls) = &mut pass.tls
+                && Arc::ptr_eq(&tls.client, &replaced)
+            {
+                tls.client = Arc::clone(kept);
+            }
+        }
     }
 }

@@ -91,7 +91,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// What `Sec-WebSocket-Accept` is for a key, RFC 6455 §4.2.2 step 5.4.
-fn accept(key: &[u8]) -> String {
+pub fn accept(key: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");

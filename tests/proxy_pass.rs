@@ -85,8 +85,10 @@ fn what_cannot_be_used_is_a_500_and_the_log_says_what_it_is() {
         location("/path", "http://127.0.0.1:1/in/$arg_to/"),
     ));
     for (target, why) in [
-        ("/scheme?to=ftp://a", "`proxy_pass` leads to `ftp://a`: it does not start with `http://`"),
-        ("/scheme?to=https://a", "`proxy_pass` leads to `https://a`: upstreams are spoken to in plain HTTP"),
+        (
+            "/scheme?to=ftp://a",
+            "`proxy_pass` leads to `ftp://a`: it does not start with `http://` or `https://`",
+        ),
         ("/scheme", "`proxy_pass` leads to ``: it does not start with `http://`"),
         ("/host", "`proxy_pass` leads to `http://:80/`: the host is missing"),
         ("/host?to=a%20b", "`proxy_pass` leads to `http://a%20b:80/`"),

@@ -353,7 +353,7 @@ mod tests {
         for arguments in [
             "--listen example.com:80 --upstream http://a",
             "--upstream foo",
-            "--upstream https://app",
+            "--upstream wss://app",
             "--workers 0",
             "--workers 2000",
             "--workers x",

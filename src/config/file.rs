@@ -224,6 +224,7 @@ section! {
         send_timeout: Duration,
         client_max_body_size: OffOr<Size>,
         proxy_set_header: Named<String>,
+        proxy_http_version: String,
         proxy_pass_trailers: bool,
         websocket: bool,
         upgrade: OneOrMany<String>,
@@ -241,6 +242,7 @@ section! {
         forwarded_headers: String,
     }
     for_upstreams: ForUpstreams,
+    for_upstream_tls: ForUpstreamTls,
     for_access: ForAccess,
     for_files: ForFiles,
     for_responses: ForResponses,
@@ -252,6 +254,21 @@ section! {
         proxy_next_upstream: OneOrMany<String>,
         proxy_next_upstream_tries: u64,
         proxy_next_upstream_timeout: Duration,
+    }
+}
+
+section! {
+    /// How TLS is spoken with upstream servers: a part of [`ForLocations`].
+    ForUpstreamTls {
+        proxy_ssl_verify: bool,
+        proxy_ssl_trusted_certificate: String,
+        proxy_ssl_crl: String,
+        proxy_ssl_server_name: bool,
+        proxy_ssl_name: String,
+        proxy_ssl_certificate: String,
+        proxy_ssl_certificate_key: String,
+        proxy_ssl_session_reuse: bool,
+        proxy_ssl_protocols: OneOrMany<String>,
     }
 }
 

@@ -29,6 +29,7 @@ use crate::routing::map::Map;
 use crate::routing::script::Step;
 use crate::routing::variables::Template;
 use crate::tls::server::TlsRules;
+use crate::upstream::tls::TlsClient;
 
 pub use access::{
     AccessRules, AuthBasic, ConnZone, LimitConn, LimitReq, Limits, RealIp, RealIpHeader, ReqZone, Zones,
@@ -44,8 +45,8 @@ pub use responses::{
     Substitution,
 };
 pub use upstream::{
-    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, To, Upstream,
-    UpstreamAddress, UpstreamServer,
+    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, TlsName, To, Upstream,
+    UpstreamAddress, UpstreamServer, UpstreamTls, UpstreamVersion,
 };
 
 /// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.
@@ -70,6 +71,8 @@ pub struct Config {
     /// The groups of upstream servers: those with a name, then one for each other address of a
     /// `proxy_pass`, which all locations with that address share.
     pub upstreams: Vec<Upstream>,
+    /// How TLS is spoken with them, each way once.
+    pub tls_clients: Vec<Arc<TlsClient>>,
     /// What requests are counted in for `limit_req` and `limit_conn`.
     pub zones: Zones,
     /// The operator's own variables: [`Variable::User`](crate::routing::variables::Variable::User) is a
@@ -219,6 +222,8 @@ pub struct Location {
     pub timeouts: Timeouts,
     /// The most bytes of a request body, beyond it 413; `None`: no limit. nginx: `client_max_body_size`.
     pub max_body_size: Option<u64>,
+    /// How upstreams are spoken to. nginx: `proxy_http_version`.
+    pub http_version: UpstreamVersion,
     /// Whether trailers are passed in both directions, asked for or not (R27). nginx: `proxy_pass_trailers`.
     pub pass_trailers: bool,
     /// Who may come, and how often.

@@ -3,22 +3,50 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use crate::routing::variables::Template;
+use crate::upstream::tls::TlsClient;
 
 /// Where a location sends its requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ProxyPass {
     /// The servers.
     pub to: To,
     /// The URI part: it replaces what the location's path matched. `None`: the target is passed on, in
     /// its normal form.
     pub uri: Option<String>,
-    /// The host as written in `proxy_pass`, with its port unless that is 80: `$proxy_host`.
+    /// The host as written in `proxy_pass`, with its port unless that is the scheme's own: `$proxy_host`.
     pub host: String,
     /// `$proxy_port`.
     pub port: u16,
+    /// How TLS is spoken; `None`: it is not. Where the URL has variables it is there unless the URL begins with
+    /// `http:`, and holds for those that turn out to be `https`.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// How TLS is spoken with the servers of a [`ProxyPass`].
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// All but the name; shared by all locations with the same settings.
+    pub client: Arc<TlsClient>,
+    /// What the server is called.
+    pub name: TlsName,
+}
+
+/// The name that a server of an upstream must have in its certificate, and that it is told (SNI). nginx:
+/// `proxy_ssl_name`.
+#[derive(Clone, Debug)]
+pub enum TlsName {
+    /// This one.
+    Fixed(Arc<ServerName<'static>>),
+    /// What the variables make.
+    Template(Template),
+    /// The host of the URL that the variables of `proxy_pass` make.
+    OfUrl,
 }
 
 /// The servers of a [`ProxyPass`].
@@ -67,6 +95,15 @@ impl Default for KeepAlive {
             time: Duration::from_secs(3600),
         }
     }
+}
+
+/// The version of HTTP that upstreams are spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamVersion {
+    /// HTTP/1.1, the default.
+    Http11,
+    /// HTTP/2: by prior knowledge to `http://`, by ALPN to `https://`.
+    Http2,
 }
 
 /// One server of a group. nginx: `server` of an `upstream`.

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::access::Counters;
 use crate::access::limit_conn::Counted;
 use crate::client::{Client, ClientInfo};
-use crate::config::{AccessLog, Location, Server, To};
+use crate::config::{AccessLog, Location, Server, TlsName, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::request::{self, Origin, Request};
-use crate::routing::aim::Aim;
+use crate::routing::aim::{Aim, Scheme};
 use crate::routing::course::Course;
 use crate::routing::outcome::Outcome;
 use crate::routing::values::{Values, verbatim};
@@ -23,6 +23,7 @@ use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
 use crate::state::State;
 use crate::upstream::balance::Group;
+use crate::upstream::tls::{Secured, server_name};
 
 pub(crate) use way::ErrorWay;
 pub use way::Way;
@@ -203,6 +204,36 @@ impl Exchange {
         let group = self.state.group_of(&aim);
         self.outcome.aim = Some(Box::new(aim));
         Ok(group)
+    }
+
+    /// How connections to the upstream are secured. To be asked behind [`Exchange::aim`].
+    ///
+    /// # Errors
+    /// What the variables make is no name for a certificate.
+    pub(crate) fn secured(&self, client: &impl AsRef<ClientInfo>) -> Result<Option<Secured>, ProxyError> {
+        let tls = self.location().proxy_pass().and_then(|pass| pass.tls.as_ref());
+        let aim = self.outcome.aim.as_deref();
+        let tls = match (tls, aim.map(|aim| aim.scheme)) {
+            (Some(tls), Some(Scheme::Https) | None) => tls,
+            (_, Some(Scheme::Http)) | (None, None) => return Ok(None),
+            (None, Some(Scheme::Https)) => {
+                return Err(ProxyError::Broken("a `proxy_pass` that cannot lead to `https` does"));
+            }
+        };
+        let text = match (&tls.name, aim) {
+            (TlsName::Fixed(name), _) => {
+                return Ok(Some(Secured { client: Arc::clone(&tls.client), name: Arc::clone(name) }));
+            }
+            (TlsName::Template(template), _) => {
+                let mut text = Vec::new();
+                template.write(&mut text, &self.values(client), verbatim);
+                text
+            }
+            (TlsName::OfUrl, aim) => aim.map_or_else(Vec::new, |aim| aim.host.clone().into_bytes()),
+        };
+        let name = str::from_utf8(&text).ok().and_then(server_name);
+        let name = name.ok_or_else(|| ProxyError::BadTlsName(format!("`{}`", printable(&text))))?;
+        Ok(Some(Secured { client: Arc::clone(&tls.client), name: Arc::new(name) }))
     }
 
     /// How the body goes to an upstream.

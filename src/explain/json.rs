@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::setting::Setting;
+use super::upstream::Believed;
 use super::{End, Explanation, Failure, Named, Search, Step, Upgrade, Upstream};
 
 /// Writes an explanation.
@@ -137,10 +138,21 @@ fn upstream(upstream: &Upstream) -> Value {
         .collect();
     let pages: Vec<Value> =
         upstream.error_pages.iter().map(|(statuses, to)| json!({ "statuses": statuses, "to": to })).collect();
+    let tls = upstream.tls.as_ref().map(|tls| {
+        json!({
+            "verify": tls.believed != Believed::Anybody,
+            "trusted_certificate": tls.believed == Believed::File,
+            "trust_line": tls.believed_line,
+            "name": tls.name,
+            "name_line": tls.name_line,
+            "server_name": tls.sends_name,
+        })
+    });
     json!({
         "name": upstream.named.name,
         "line": upstream.named.line,
         "proxy_pass_line": upstream.pass_line,
+        "tls": tls,
         "method": upstream.method,
         "servers": servers,
         "next": upstream.next,

@@ -1,6 +1,7 @@
 //! An explanation for a person: short sections, one below the other in the order of the request's way.
 
 use super::setting::{Setting, time};
+use super::upstream::{Believed, Tls};
 use super::{Candidate, End, Explanation, Failure, Named, Outcome, Search, Step, Upgrade, Upstream, shown};
 
 /// How wide the column with the names of the sections is.
@@ -256,6 +257,9 @@ impl Page<'_> {
             Some(_) => self.line(&format!("{named}   {}", self.paint(Ink::Faint, &pass))),
             None => self.line(&format!("{named}{}", self.paint(Ink::Faint, &pass))),
         }
+        if let Some(tls) = &upstream.tls {
+            self.tls(tls);
+        }
         if let Some(method) = &upstream.method {
             self.line(method);
             let width = upstream.servers.iter().map(|server| server.address.len()).max().unwrap_or(0);
@@ -276,6 +280,31 @@ impl Page<'_> {
                 let statuses: Vec<String> = statuses.iter().map(u16::to_string).collect();
                 self.line(&format!("if it fails: {} → {to}  {place}", statuses.join(" ")));
             }
+        }
+    }
+
+    fn tls(&mut self, tls: &Tls) {
+        let by = match tls.believed {
+            Believed::Anybody => {
+                let warning =
+                    self.paint(Ink::Bad, "TLS: any certificate is taken, `proxy_ssl_verify` is off");
+                let place = self.paint(Ink::Faint, &self.place(tls.believed_line));
+                self.line(&format!("{warning}  {place}"));
+                None
+            }
+            Believed::System => Some(("the system", "default".to_owned())),
+            Believed::File => Some(("`proxy_ssl_trusted_certificate`", self.place(tls.believed_line))),
+        };
+        if let Some((by, place)) = by {
+            let name = self.paint(Ink::Strong, &tls.name);
+            let (of_name, place) =
+                (self.paint(Ink::Faint, &self.place(tls.name_line)), self.paint(Ink::Faint, &place));
+            self.line(&format!("TLS: its certificate must be for {name}  {of_name}"));
+            self.line(&format!("     and by a CA of {by}  {place}"));
+        }
+        match tls.sends_name {
+            true => self.line(&format!("     it is told the name {} (SNI)", tls.name)),
+            false => self.line("     it is told no name (SNI)"),
         }
     }
 

@@ -1,10 +1,13 @@
 //! The upstream of a request: how one of its servers would be chosen, and the head that it would get.
 
+use rustls::pki_types::ServerName;
+
 use super::setting::time;
 use super::{Named, shown};
 use crate::config::{self, Balance, Config, Location, NEXT_CASES, NextCases, Places};
 use crate::routing::script::{Assigned, Step};
 use crate::routing::variables::{Part, Template, Variable};
+use crate::upstream::tls::Secured;
 
 /// An upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct Upstream {
     pub named: Named,
     /// The line of the `proxy_pass`.
     pub pass_line: Option<usize>,
+    /// How TLS is spoken with it.
+    pub tls: Option<Tls>,
     /// How a server is chosen, if there are several.
     pub method: Option<String>,
     /// Its servers.
@@ -27,6 +32,62 @@ pub struct Upstream {
     pub error_pages: Vec<(Vec<u16>, String)>,
     /// The line of the `error_page`.
     pub error_page_line: Option<usize>,
+}
+
+/// How TLS is spoken with an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Whose certificates are believed.
+    pub believed: Believed,
+    /// The line that says so; `None`: it is the default.
+    pub believed_line: Option<usize>,
+    /// The name that the certificate must have.
+    pub name: String,
+    /// The line of `proxy_ssl_name`.
+    pub name_line: Option<usize>,
+    /// Whether the server is told the name (SNI).
+    pub sends_name: bool,
+}
+
+/// Whose certificates are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Believed {
+    /// Those of the CAs that the system trusts.
+    System,
+    /// Those of the CAs in `proxy_ssl_trusted_certificate`.
+    File,
+    /// Anybody's: `proxy_ssl_verify = false`.
+    Anybody,
+}
+
+impl Believed {
+    /// The key that says so.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::System | Self::Anybody => "proxy_ssl_verify",
+            Self::File => "proxy_ssl_trusted_certificate",
+        }
+    }
+}
+
+/// Describes how TLS is spoken; `line_of` finds the line of a key.
+pub(super) fn tls(secured: &Secured, line_of: impl Fn(&str) -> Option<usize>) -> Tls {
+    let rules = secured.client.rules();
+    let believed = match &rules.trust {
+        None => Believed::Anybody,
+        Some(trust) if trust.certificates.is_empty() => Believed::System,
+        Some(_) => Believed::File,
+    };
+    let name = secured.name.to_str().into_owned();
+    // An address is no name that could be told (RFC 6066 §3).
+    let is_address = matches!(*secured.name, ServerName::IpAddress(_));
+    Tls {
+        believed,
+        believed_line: line_of(believed.key()),
+        name,
+        name_line: line_of("proxy_ssl_name"),
+        sends_name: rules.sends_name && !is_address,
+    }
 }
 
 /// A server of an upstream.

@@ -183,7 +183,8 @@ impl<'a> Walk<'a> {
             Intent::Forward => None,
             Intent::Upgrade(upgrade) => Some(upgrade.protocol().to_vec()),
         };
-        let Prepared { group, key, head, .. } = forward::prepare(self.client, exchange, protocol.as_deref())?;
+        let Prepared { group, secured, key, head, .. } =
+            forward::prepare(self.client, exchange, protocol.as_deref())?;
         let location = exchange.location();
         let next = location.next_upstream;
         let mut choice = Choice::new(&group, key.clone(), next.tries);
@@ -203,6 +204,7 @@ impl<'a> Walk<'a> {
         Ok(End::Upstream(Box::new(Upstream {
             named,
             pass_line: self.places.own(exchange.server_place(), exchange.location_place(), "proxy_pass"),
+            tls: secured.map(|secured| upstream::tls(&secured, |key| self.line_of(exchange, key))),
             method,
             servers,
             next: if choice.tries() > 1 { upstream::next_cases(next.cases) } else { Vec::new() },

@@ -1,7 +1,7 @@
 //! Finds a server that answers a request: one of its group after the other, as `proxy_next_upstream` says.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use super::attempt::{Attempt, max_body};
 use super::{Answered, note, watch};
 use crate::client::{Client, ClientInfo};
-use crate::config::{Balance, NextCase, NextUpstream, Timeouts, UpstreamAddress};
+use crate::config::{Balance, NextCase, NextUpstream, Timeouts, UpstreamAddress, UpstreamVersion};
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers::outgoing;
 use crate::http1::body::BodyLength;
 use crate::http1::head::ResponseHead;
 use crate::http1::pump::Pump;
+use crate::http2::is_unprocessed;
 use crate::io::Stream;
 use crate::routing::outcome::{Asked, UpstreamOutcome};
 use crate::routing::values::{Values, verbatim};
@@ -27,8 +28,10 @@ use crate::server::tasks::Phase;
 use crate::shared::Local;
 use crate::upstream::balance::{Group, Lease};
 use crate::upstream::choice::Choice;
-use crate::upstream::connect::connect;
+use crate::upstream::connect::{ConnectError, Connecting};
+use crate::upstream::http2::{self, OpenError, Wanted};
 use crate::upstream::pool::Uses;
+use crate::upstream::tls::{Secured, TlsError};
 
 /// Sends a request to a server of its group and reads the head of the answer. With `protocol` the
 /// request asks for an upgrade.
@@ -41,9 +44,10 @@ pub async fn ask(
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
 ) -> Result<Answered, ProxyError> {
-    let Prepared { group, key, head, is_head, body } = prepare(client, exchange, protocol)?;
+    let Prepared { group, secured, key, head, is_head, body } = prepare(client, exchange, protocol)?;
     let location = exchange.location();
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
+    let version = location.http_version;
     let choice = Choice::new(&group, key, next.tries);
     let is_upgrade = protocol.is_some();
     // nginx holds that these do more if they are sent twice, and no others.
@@ -52,10 +56,12 @@ pub async fn ask(
     let mut asking = Asking {
         local,
         group: &group,
+        secured: secured.as_ref(),
         first: exchange.outcome.upstreams.len(),
         choice,
         next,
         timeouts: &timeouts,
+        version,
         head: &head,
         body,
         is_head,
@@ -90,6 +96,8 @@ pub async fn ask(
 pub(crate) struct Prepared {
     /// The group.
     pub(crate) group: Arc<Group>,
+    /// How connections to its servers are secured.
+    pub(crate) secured: Option<Secured>,
     /// What the group chooses its server by.
     pub(crate) key: Vec<u8>,
     /// The head.
@@ -108,6 +116,7 @@ pub(crate) fn prepare(
     protocol: Option<&[u8]>,
 ) -> Result<Prepared, ProxyError> {
     let group = exchange.aim(client)?;
+    let secured = exchange.secured(client)?;
     let body = exchange.body_to_send()?;
     if let (Some(most), BodyLength::Length(length)) = (max_body(exchange), body)
         && length > most
@@ -120,7 +129,7 @@ pub(crate) fn prepare(
     let method = outgoing::method(location, request, &values, protocol.is_some());
     outgoing::request(&mut head, location, request, &values, &method, protocol)?;
     let key = key(&group, &values);
-    Ok(Prepared { group, key, head, is_head: &*method == b"HEAD", body })
+    Ok(Prepared { group, secured, key, head, is_head: &*method == b"HEAD", body })
 }
 
 /// What the group chooses its server by.
@@ -139,15 +148,20 @@ fn key(group: &Group, values: &Values<'_>) -> Vec<u8> {
     key
 }
 
+/// The opening of a connection in HTTP/2 ends in time by itself, and then says more than that it was late.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// What stays the same over all servers that are tried.
 pub(super) struct Asking<'a> {
     pub(super) local: &'a Rc<Local>,
     group: &'a Arc<Group>,
+    secured: Option<&'a Secured>,
     /// How many servers had been asked before, for other locations.
     first: usize,
     choice: Choice<'a>,
     next: NextUpstream,
     pub(super) timeouts: &'a Timeouts,
+    version: UpstreamVersion,
     head: &'a [u8],
     body: BodyLength,
     is_head: bool,
@@ -165,14 +179,21 @@ struct Failure {
     sent: Option<Pump>,
     /// Whether a part of a 1xx answer may be out: nothing can be said behind it.
     is_amid_interim: bool,
+    /// Whether it is certain that the server has not looked at the request.
+    is_unprocessed: bool,
 }
 
 impl Failure {
     /// In nginx's words; `None` if it is not the server's.
     fn case(&self) -> Option<NextCase> {
         match &self.error {
-            ProxyError::Connect(_) | ProxyError::Upstream(_) => Some(NextCase::Error),
-            ProxyError::ConnectTimeout | ProxyError::UpstreamTimeout(_) => Some(NextCase::Timeout),
+            ProxyError::Connect(_)
+            | ProxyError::Tls(_)
+            | ProxyError::NotHttp2(_)
+            | ProxyError::Upstream(_) => Some(NextCase::Error),
+            ProxyError::ConnectTimeout | ProxyError::TlsTimeout | ProxyError::UpstreamTimeout(_) => {
+                Some(NextCase::Timeout)
+            }
             ProxyError::UpstreamHead(_) | ProxyError::TooManyInterim => Some(NextCase::InvalidHeader),
             _ => None,
         }
@@ -187,16 +208,26 @@ impl Asking<'_> {
         client: &mut Client,
         exchange: &mut Exchange,
     ) -> Result<Answered, Failure> {
-        // An upgrade takes its connection with it, so it gets a new one.
-        let mut may_reuse = !self.is_upgrade;
+        // An upgrade takes its connection with it, so it gets a new one; in HTTP/2 it is but a stream.
+        let mut may_reuse = !self.is_upgrade || self.is_http2();
         loop {
             let (upstream, uses) = match self.reach(&lease, client, exchange, may_reuse).await {
                 Ok(reached) => reached,
-                Err(error) => return Err(Failure { lease, error, sent: None, is_amid_interim: false }),
+                Err(error) => {
+                    return Err(Failure {
+                        lease,
+                        error,
+                        sent: None,
+                        is_amid_interim: false,
+                        is_unprocessed: true,
+                    });
+                }
             };
             let is_reused = uses.requests > 1;
             let mut attempt = Attempt::new(upstream, self.head, exchange, self.body);
-            if self.may_be_repeated() && (is_reused || self.choice.tries() > 1) {
+            let may_fail = is_reused || self.choice.tries() > 1;
+            // In HTTP/2 a server can say that it has not looked at a request, whatever that does.
+            if !self.body.is_empty() && (self.is_http2() || (self.may_be_repeated() && may_fail)) {
                 attempt.request.keep_what_is_taken();
             }
             let started = attempt.last;
@@ -219,7 +250,7 @@ impl Asking<'_> {
                     let (group, is_head) = (Arc::clone(self.group), self.is_head);
                     return Ok(Answered { head, is_head, upstream, uses, group, lease, request, started });
                 }
-                Err(error) => error,
+                Err(error) => self.named_by_tls(error),
             };
             note(exchange, |upstream| {
                 if !matches!(error, ProxyError::ClientGone(_) | ProxyError::Stopping) {
@@ -232,9 +263,11 @@ impl Asking<'_> {
             // The upstream closed an idle connection while the request was on its way into it. Not a byte of
             // an answer came, so a request that may be sent twice is (RFC 9112 §9.3.1): it is no failure.
             let is_stale = is_reused && !heard && matches!(error, ProxyError::Upstream(_));
-            if !(is_stale && exchange.request().is_idempotent() && request.can_give_back()) {
+            let is_unprocessed = matches!(&error, ProxyError::Upstream(cause) if is_unprocessed(cause));
+            let is_safe = is_stale && exchange.request().is_idempotent() || is_unprocessed && may_reuse;
+            if !(is_safe && request.can_give_back()) {
                 let sent = request.has_sent().then_some(request);
-                return Err(Failure { lease, error, sent, is_amid_interim });
+                return Err(Failure { lease, error, sent, is_amid_interim, is_unprocessed });
             }
             repeat(request, client, exchange);
             may_reuse = false;
@@ -258,18 +291,31 @@ impl Asking<'_> {
     ) -> Result<(Stream, Uses), ProxyError> {
         self.note_asked(exchange, Asked::Server(lease.address().clone()));
         let started = Instant::now();
-        let pooled = if may_reuse { self.local.pool.borrow_mut().take(lease.address()) } else { None };
+        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured);
+        let pooled = (may_reuse && !self.is_http2()).then(pool).flatten();
         if let Some(reused) = pooled {
             note_reached(exchange, Duration::ZERO, reused.1.address);
             return Ok(reused);
         }
-        match self.connect(lease, client).await {
-            Ok((stream, address)) => {
-                note_reached(exchange, started.elapsed(), address);
-                Ok((stream, Uses { since: started, requests: 1, address }))
+        let reached = match self.version {
+            UpstreamVersion::Http11 => self.connect(lease, client).await,
+            UpstreamVersion::Http2 => self.open_stream(lease, client, may_reuse).await,
+        };
+        match reached {
+            Ok((stream, uses)) => {
+                note_reached(exchange, started.elapsed(), uses.address);
+                Ok((stream, uses))
             }
             Err(error) => {
-                if let ProxyError::Connect(_) | ProxyError::ConnectTimeout = error {
+                let is_of_upstream = matches!(
+                    error,
+                    ProxyError::Connect(_)
+                        | ProxyError::ConnectTimeout
+                        | ProxyError::Tls(_)
+                        | ProxyError::TlsTimeout
+                        | ProxyError::NotHttp2(_)
+                );
+                if is_of_upstream {
                     self.local.shared.resolver.doubt(lease.address());
                     note(exchange, |upstream| {
                         upstream.status = error.status();
@@ -281,19 +327,62 @@ impl Asking<'_> {
         }
     }
 
-    /// Connects, for as long as the client is there.
-    async fn connect(
+    fn is_http2(&self) -> bool {
+        self.version == UpstreamVersion::Http2
+    }
+
+    /// Connects to a server in HTTP/1.1.
+    async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<(Stream, Uses), ProxyError> {
+        let (since, timeout) = (Instant::now(), self.timeouts.proxy_connect);
+        let is_taken = Cell::new(false);
+        let to = Connecting { address: lease.address(), secured: self.secured, is_taken: &is_taken };
+        let connecting = to.connect(&self.local.shared.resolver, timeout);
+        let connected = self.while_present(client, since + timeout, connecting).await;
+        let connected = connected.map_err(|error| match error {
+            ProxyError::ConnectTimeout if is_taken.get() => ProxyError::TlsTimeout,
+            error => error,
+        });
+        let (stream, address) = connected?.map_err(connect_error)?;
+        Ok((stream, Uses { since, requests: 1, address, secured: self.secured.cloned() }))
+    }
+
+    /// Opens a stream to a server in HTTP/2.
+    async fn open_stream(
         &self,
         lease: &Lease,
         client: &mut Client,
-    ) -> Result<(Stream, Option<SocketAddr>), ProxyError> {
+        may_reuse: bool,
+    ) -> Result<(Stream, Uses), ProxyError> {
         let timeout = self.timeouts.proxy_connect;
-        let connecting = connect(lease.address(), &self.local.shared.resolver, timeout);
-        let deadline = Instant::now() + timeout;
+        let wanted = Wanted {
+            key: http2::Key { address: lease.address().clone(), secured: self.secured.cloned() },
+            rules: &self.group.upstream.keepalive,
+            timeout,
+            is_tunnel: self.is_upgrade,
+            is_fresh: !may_reuse,
+        };
+        let deadline = Instant::now() + timeout + PATIENCE;
+        let opened = self.while_present(client, deadline, wanted.open(self.local)).await?;
+        opened.map_err(|error| match error {
+            OpenError::Connect(error) => connect_error(error),
+            OpenError::Timeout => ProxyError::ConnectTimeout,
+            OpenError::TlsTimeout => ProxyError::TlsTimeout,
+            OpenError::NotHttp2(why) => ProxyError::NotHttp2(why),
+            OpenError::NoTunnel => ProxyError::NoExtendedConnect,
+        })
+    }
+
+    /// Waits for a connection, for as long as the client is there.
+    async fn while_present<T>(
+        &self,
+        client: &mut Client,
+        deadline: Instant,
+        connecting: impl Future<Output = T>,
+    ) -> Result<T, ProxyError> {
         let mut connecting = std::pin::pin!(connecting);
         poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(connect_error));
+                return Poll::Ready(Ok(result));
             }
             if client.task.phase(cx) == Phase::Killed {
                 return Poll::Ready(Err(ProxyError::Stopping));
@@ -304,13 +393,24 @@ impl Asking<'_> {
         .await
     }
 
+    /// What TLS says of a connection that has failed is told by its name.
+    fn named_by_tls(&self, error: ProxyError) -> ProxyError {
+        match (&error, self.secured) {
+            (ProxyError::Upstream(cause), Some(secured)) => {
+                TlsError::within(cause, secured).map_or(error, |named| ProxyError::Tls(Box::new(named)))
+            }
+            _ => error,
+        }
+    }
+
     /// Takes a failure down. `Ok` if another server is to be tried (R32: always safe while nothing was sent),
     /// with what was sent already.
     fn next_after(&mut self, failure: Failure) -> Result<Option<Pump>, ProxyError> {
         let Some(case) = failure.case() else { return Err(failure.error) };
         self.note_failed(&failure.lease);
         // An upgrade that was sent may have opened something.
-        let is_once_only = failure.sent.is_some() && (self.is_upgrade || self.is_once_only);
+        let is_once_only =
+            failure.sent.is_some() && !failure.is_unprocessed && (self.is_upgrade || self.is_once_only);
         let goes_on = self.choice.tries() > 0
             && !failure.is_amid_interim
             && failure.sent.as_ref().is_none_or(Pump::can_give_back)
@@ -398,7 +498,11 @@ fn repeat(sent: Pump, client: &mut Client, exchange: &mut Exchange) {
 }
 
 /// Without a descriptor left, nothing can be said of the upstream.
-fn connect_error(error: io::Error) -> ProxyError {
+fn connect_error(error: ConnectError) -> ProxyError {
+    let error = match error {
+        ConnectError::Io(error) => error,
+        ConnectError::Tls(error) => return ProxyError::Tls(Box::new(error)),
+    };
     let (process, system) = (rustix::io::Errno::MFILE, rustix::io::Errno::NFILE);
     match rustix::io::Errno::from_io_error(&error) {
         Some(errno) if errno == process || errno == system => ProxyError::TooManyConnections("ulimit -n"),

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::ask::Asking;
-use super::{request_error, watch};
+use super::{can_watch, request_error, watch};
 use crate::client::Client;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -44,7 +44,8 @@ pub(super) struct Attempt {
 impl Attempt {
     /// With the head in front of the body; nothing is sent yet.
     pub(super) fn new(upstream: Stream, head: &[u8], exchange: &Exchange, body: BodyLength) -> Self {
-        let mut request = Pump::new(body, request_encoding(body, exchange), max_body(exchange));
+        let encoding = request_encoding(body, exchange, upstream.is_http2());
+        let mut request = Pump::new(body, encoding, max_body(exchange));
         request.prepend(head);
         Self {
             upstream: Peer::new(upstream),
@@ -101,7 +102,7 @@ impl Attempt {
             return watch(client, cx, buffers);
         }
         match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
-            Poll::Pending if self.request.has_read_all() => watch(client, cx, buffers),
+            Poll::Pending if self.request.has_read_all() || can_watch(client) => watch(client, cx, buffers),
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(())) => watch(client, cx, buffers),
             Poll::Ready(Err(PumpError::Sink(error))) => {
@@ -205,13 +206,13 @@ impl Attempt {
     }
 }
 
-fn request_encoding(body: BodyLength, exchange: &Exchange) -> Encoding {
+fn request_encoding(body: BodyLength, exchange: &Exchange, is_http2: bool) -> Encoding {
+    let trailers = exchange.location().pass_trailers;
     match body {
         _ if !exchange.location().requests.pass_body => Encoding::Nothing,
         BodyLength::Length(_) => Encoding::Identity,
-        BodyLength::Chunked | BodyLength::UntilClose => {
-            Encoding::Chunked { trailers: exchange.location().pass_trailers }
-        }
+        BodyLength::Chunked | BodyLength::UntilClose if is_http2 => Encoding::Http2 { trailers },
+        BodyLength::Chunked | BodyLength::UntilClose => Encoding::Chunked { trailers },
     }
 }
 

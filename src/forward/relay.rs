@@ -1,13 +1,14 @@
 //! Streams an answer to the client, and what is left of the request to the upstream meanwhile.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
 use super::plan::{self, Plan};
-use super::{Answered, note, request_error, watch};
+use super::{Answered, can_watch, note, request_error, watch};
 use crate::answer::Filling;
 use crate::client::Client;
 use crate::error::{Fault, Intercepted, ProxyError};
@@ -57,7 +58,7 @@ pub async fn relay(
     exchange.outcome.late.duration = exchange.started().elapsed();
     let plan = Plan::of(exchange, client, body, is_head, may_go_on);
     let can_be_reused = can_be_reused && plan.is_read_whole;
-    let mut response = Pump::new(plan.body, plan.encoding, None);
+    let mut response = Pump::new(length_on(&upstream, plan.body), plan.encoding, None);
     if let Some(level) = plan.gzip {
         response.compress(Gzip::new(level));
     }
@@ -89,6 +90,12 @@ pub async fn relay(
     }
     let goes_on = goes_on && exchange.may_keep_alive(client);
     Ok(Done::Answered(if goes_on { After::Open } else { After::Close }))
+}
+
+/// In HTTP/2 an answer ends with its stream, whatever length it has told: there may be trailers, and a stream that is
+/// dropped before is one that was reset. h2 has seen to the length.
+fn length_on(upstream: &Peer, told: BodyLength) -> BodyLength {
+    if upstream.stream.is_http2() && !told.is_empty() { BodyLength::UntilClose } else { told }
 }
 
 /// An answer that an error page stands for; what it asks the client for is kept.
@@ -172,6 +179,7 @@ impl Relaying {
             return watch(client, cx, buffers);
         }
         match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
+            Poll::Pending if can_watch(client) => watch(client, cx, buffers),
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(())) => watch(client, cx, buffers),
             Poll::Ready(Err(PumpError::Sink(_))) => {
@@ -185,6 +193,10 @@ impl Relaying {
 
 fn response_error(error: PumpError) -> ProxyError {
     match error {
+        // TLS: without a close_notify nobody knows whether this was the end.
+        PumpError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            ProxyError::UpstreamBody(BodyError::Truncated)
+        }
         PumpError::Source(error) => ProxyError::Upstream(error),
         PumpError::Body(error) => ProxyError::UpstreamBody(error),
         PumpError::Sink(error) => ProxyError::ClientGone(Some(error)),

@@ -33,7 +33,7 @@ use crate::state::State;
 use crate::timer::Timer;
 
 /// How much of a stream's content a client may send ahead of whoever takes it.
-const STREAM_WINDOW: u32 = 64 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// How much h2 holds of what a stream is sent, until it is its turn: what one read of the upstream brings.
 const SEND_BUFFER: usize = 64 * 1024;
@@ -78,10 +78,11 @@ pub async fn serve(local: Rc<Local>, client: Client) {
         local,
     };
     poll_fn(|cx| serving.poll(cx)).await;
-    let Serving { connection, wire, mut timer, task, local, is_told_off, .. } = serving;
+    let Serving { connection, wire, mut timer, task, local, is_told_off, leaving, .. } = serving;
     // Whatever streams there are know from now on.
     drop(connection);
-    if is_told_off {
+    // A flood is not read any further, and who has been told before has had its time.
+    if is_told_off || leaving.is_some_and(|since| since.elapsed() >= LINGER) {
         return;
     }
     // Closing a socket with unread bytes in it would take away what was said last.
@@ -221,7 +222,7 @@ impl Serving {
             match accepted {
                 Poll::Ready(Some(Ok((request, respond)))) => self.open(request, respond),
                 Poll::Ready(Some(Err(error))) => {
-                    tracing::debug!(connection = self.info.id, "a connection of HTTP/2 has broken: {error}");
+                    self.tell(&error);
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -235,6 +236,18 @@ impl Serving {
                 _ if is_pending => return Poll::Pending,
                 _ => {}
             }
+        }
+    }
+
+    /// Tells the log why the connection is over: of what the client has done wrong, aloud.
+    fn tell(&self, error: &h2::Error) {
+        let connection = self.info.id;
+        if self.is_told_off {
+            // It was said when it was seen.
+        } else if error.is_library() {
+            tracing::info!(connection, "a connection of HTTP/2 is ended: {error}");
+        } else {
+            tracing::debug!(connection, "a connection of HTTP/2 has broken: {error}");
         }
     }
 

@@ -2,6 +2,8 @@
 //! everything behind, so that a request goes one way whatever it came in.
 
 mod body;
+mod client_head;
+mod client_stream;
 mod connection;
 mod flood;
 mod head;
@@ -9,6 +11,7 @@ mod preface;
 mod stream;
 mod wire;
 
+pub use client_stream::{ClientStream, is_unprocessed};
 pub use connection::serve;
 pub use preface::serve_either;
 pub use stream::Http2Stream;

@@ -8,6 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::body::{Inflow, broken, poll_send};
+use super::client_stream::ClientStream;
 use super::connection::Counted;
 use super::head::{self, Answer};
 use crate::reply::has_no_body;
@@ -17,6 +18,8 @@ use crate::reply::has_no_body;
 pub enum Http2Stream {
     /// A client has opened it.
     Server(ServerStream),
+    /// hopgate has opened it, to an upstream.
+    Client(ClientStream),
 }
 
 impl Http2Stream {
@@ -24,6 +27,7 @@ impl Http2Stream {
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Server(stream) => stream.inflow.poll_read(cx, buffer),
+            Self::Client(stream) => stream.poll_read(cx, buffer),
         }
     }
 
@@ -31,6 +35,7 @@ impl Http2Stream {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Server(stream) => stream.poll_write(cx, bytes),
+            Self::Client(stream) => stream.poll_write(cx, bytes),
         }
     }
 
@@ -38,6 +43,7 @@ impl Http2Stream {
     pub fn trailers(&self) -> &[u8] {
         match self {
             Self::Server(stream) => stream.inflow.trailers(),
+            Self::Client(stream) => stream.trailers(),
         }
     }
 
@@ -45,6 +51,7 @@ impl Http2Stream {
     pub fn finish(&mut self, trailers: &[u8]) {
         match self {
             Self::Server(stream) => stream.finish(trailers),
+            Self::Client(stream) => stream.finish(trailers),
         }
     }
 
@@ -52,6 +59,7 @@ impl Http2Stream {
     pub fn reset(&mut self) {
         match self {
             Self::Server(stream) => stream.reset(),
+            Self::Client(stream) => stream.reset(),
         }
     }
 
@@ -59,6 +67,7 @@ impl Http2Stream {
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Server(stream) => stream.poll_gone(cx),
+            Self::Client(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -68,6 +77,7 @@ impl Http2Stream {
             Self::Server(stream) => {
                 stream.kind == Kind::Connect && matches!(stream.outflow, Outflow::Head(_))
             }
+            Self::Client(_) => false,
         }
     }
 }

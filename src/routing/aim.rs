@@ -3,14 +3,43 @@
 use crate::config::UpstreamAddress;
 use crate::config::units::{host_and_port, named_or_ip, upstream_address};
 
+/// The scheme of a `proxy_pass`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The port of a URL without one.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// Where a `proxy_pass` leads for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aim {
+    /// Whether TLS is spoken there.
+    pub scheme: Scheme,
     /// A single server, unless there is a group of the name of its host and no port is written.
     pub address: UpstreamAddress,
     /// The host, if no port is written: it may be the name of a group.
     pub group: Option<String>,
-    /// `$proxy_host`: the host, with its port unless that is 80.
+    /// `$proxy_host`: the host, with its port unless that is the scheme's own.
     pub host: String,
     /// `$proxy_port`.
     pub port: u16,
@@ -25,12 +54,14 @@ impl Aim {
     /// # Errors
     /// Why it cannot be used.
     pub fn of(text: &[u8]) -> Result<Self, String> {
-        let rest = match text.get(..7).zip(text.get(7..)) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"http://") => rest,
-            _ if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https://")) => {
-                return Err("upstreams are spoken to in plain HTTP".to_owned());
-            }
-            _ => return Err("it does not start with `http://`".to_owned()),
+        let behind = |start: &[u8]| {
+            let (scheme, rest) = text.split_at_checked(start.len())?;
+            scheme.eq_ignore_ascii_case(start).then_some(rest)
+        };
+        let (scheme, rest) = match (behind(b"http://"), behind(b"https://")) {
+            (Some(rest), _) => (Scheme::Http, rest),
+            (_, Some(rest)) => (Scheme::Https, rest),
+            (None, None) => return Err("it does not start with `http://` or `https://`".to_owned()),
         };
         let is_unix = rest.starts_with(b"unix:");
         let end = match is_unix {
@@ -43,24 +74,26 @@ impl Aim {
         let uri = target(if is_unix { uri.strip_prefix(b":").unwrap_or(uri) } else { uri });
         if is_unix {
             let address = upstream_address(authority).map_err(|wrong| wrong.message)?;
-            return Ok(Self { address, group: None, host: "localhost".to_owned(), port: 80, uri });
+            let host = "localhost".to_owned();
+            return Ok(Self { scheme, address, group: None, host, port: scheme.port(), uri });
         }
         let (host, port) = host_and_port(authority, false).map_err(|wrong| wrong.message)?;
-        let address = named_or_ip(host, port.unwrap_or(80)).map_err(|wrong| wrong.message)?;
+        let address = named_or_ip(host, port.unwrap_or(scheme.port())).map_err(|wrong| wrong.message)?;
         Ok(Self {
+            scheme,
             address,
             group: port.is_none().then(|| host.to_owned()),
-            host: proxy_host(host, port),
-            port: port.unwrap_or(80),
+            host: proxy_host(scheme, host, port),
+            port: port.unwrap_or(scheme.port()),
             uri,
         })
     }
 }
 
 /// `$proxy_host` for a host with the port that is written behind it.
-pub fn proxy_host(host: &str, port: Option<u16>) -> String {
-    match port {
-        None | Some(80) => host.to_owned(),
+pub fn proxy_host(scheme: Scheme, host: &str, port: Option<u16>) -> String {
+    match port.filter(|port| *port != scheme.port()) {
+        None => host.to_owned(),
         Some(port) => format!("{host}:{port}"),
     }
 }
@@ -98,10 +131,15 @@ mod tests {
             ("http://[::1]/x y\r\nz", "[::1]:80", Some("[::1]"), "[::1]", Some("/x%20y%0D%0Az")),
             ("http://a/\u{fc}#f", "a:80", Some("a"), "a", Some("/%C3%BC%23f")),
             ("http://unix:/run/a.sock", "unix:/run/a.sock", None, "localhost", None),
+            ("https://app", "app:443", Some("app"), "app", None),
+            ("Https://app:443/", "app:443", None, "app", Some("/")),
+            ("https://app:80", "app:80", None, "app:80", None),
+            ("https://unix:/run/a.sock", "unix:/run/a.sock", None, "localhost", None),
             ("http://unix:/run/a.sock:/b", "unix:/run/a.sock", None, "localhost", Some("/b")),
         ] {
             let aim = Aim::of(text.as_bytes()).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(aim.address.to_string(), address, "{text}");
+            assert_eq!(aim.scheme == Scheme::Https, text.contains("ttps"), "{text}");
             assert_eq!(aim.group.as_deref(), group, "{text}");
             assert_eq!(aim.host, host, "{text}");
             assert_eq!(aim.uri.as_deref(), uri.map(str::as_bytes), "{text}");
@@ -114,7 +152,8 @@ mod tests {
             "",
             "http://",
             "app:80",
-            "https://app",
+            "https:/app",
+            "wss://app",
             "http://:80",
             "http://a:b",
             "http://a:0",

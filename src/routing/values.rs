@@ -9,7 +9,7 @@ use crate::files::path::{self, Place};
 use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
 use crate::headers::response::draft::Draft;
-use crate::http1::head::RequestHead;
+use crate::http1::head::{RequestHead, Version};
 use crate::request::{Origin, Request};
 use crate::routing::course::Course;
 use crate::routing::escape as percent;
@@ -104,7 +104,9 @@ impl Values<'_> {
             Variable::IsArgs | Variable::Request | Variable::RequestMethod | Variable::RequestUri => {
                 self.of_head(variable, out);
             }
-            Variable::ServerProtocol | Variable::Uri | Variable::Host => self.of_head(variable, out),
+            Variable::ServerProtocol | Variable::Http2 | Variable::Uri | Variable::Host => {
+                self.of_head(variable, out);
+            }
             Variable::UpstreamAddr
             | Variable::UpstreamConnectTime
             | Variable::UpstreamHeaderTime
@@ -295,6 +297,7 @@ impl Values<'_> {
                 _ => out.extend_from_slice(self.server.name.as_bytes()),
             },
             Variable::Http(name) => joined(out, Some(&head.fields), name),
+            Variable::Http2 if head.version == Version::Http2 => out.extend_from_slice(b"h2c"),
             Variable::RemoteUser => {
                 out.extend(Credentials::of(&head.fields).map(|known| known.user).unwrap_or_default());
             }

@@ -43,6 +43,8 @@ pub enum Variable {
     Hostname,
     /// A field of the request; `-` and `_` in its name are alike, as in nginx.
     Http(String),
+    /// `h2` over TLS, `h2c` without it, nothing in HTTP/1.1.
+    Http2,
     Https,
     IsArgs,
     LimitConnStatus,
@@ -111,6 +113,7 @@ const NAMES: &[(&str, Variable)] = &[
     ("document_uri", Variable::Uri),
     ("host", Variable::Host),
     ("hostname", Variable::Hostname),
+    ("http2", Variable::Http2),
     ("https", Variable::Https),
     ("is_args", Variable::IsArgs),
     ("limit_conn_status", Variable::LimitConnStatus),

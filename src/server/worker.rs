@@ -138,6 +138,7 @@ impl Worker {
         stop(self.acceptors.drain().map(|(_, accepting)| accepting)).await;
         self.local.tasks.set_phase(Phase::Draining(until));
         self.local.pool.borrow_mut().clear();
+        self.local.http2.borrow_mut().clear();
         let killed = async { while !matches!(orders.recv().await, Some(Order::Kill) | None) {} };
         tokio::select! {
             () = self.local.tasks.ended() => {}

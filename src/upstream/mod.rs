@@ -4,9 +4,11 @@ pub mod balance;
 pub mod choice;
 pub mod connect;
 pub mod hash;
+pub mod http2;
 pub mod named;
 pub mod pool;
 pub mod resolve;
+pub mod tls;
 
 use std::fmt;
 

@@ -10,6 +10,7 @@ use crate::config::{KeepAlive, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::headers::list;
 use crate::io::Stream;
+use crate::upstream::tls::Secured;
 
 /// The idle connections of one worker. No connection is watched while it lies here: whether it is
 /// still good is seen when it is taken out, and by [`Pool::sweep`].
@@ -25,8 +26,8 @@ struct Idle {
     until: Instant,
 }
 
-/// How much use was made of a connection.
-#[derive(Clone, Copy, Debug)]
+/// What a connection is, and how much use was made of it.
+#[derive(Clone, Debug)]
 pub struct Uses {
     /// When it was opened.
     pub since: Instant,
@@ -34,15 +35,19 @@ pub struct Uses {
     pub requests: u64,
     /// Where it goes to, if the server is a name.
     pub address: Option<SocketAddr>,
+    /// How it is secured.
+    pub secured: Option<Secured>,
 }
 
 impl Pool {
-    /// The connection that was put in last and is still good. Bytes that nobody asked for would be taken
-    /// for the answer to the next request (R26).
-    pub fn take(&mut self, address: &UpstreamAddress) -> Option<(Stream, Uses)> {
+    /// Of the connections that are secured so the one that was put in last and is still good. Bytes that nobody
+    /// asked for would be taken for the answer to the next request (R26).
+    pub fn take(&mut self, address: &UpstreamAddress, secured: Option<&Secured>) -> Option<(Stream, Uses)> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
-        while let Some(mut connection) = idle.pop() {
+        let is_such = |idle: &Idle| idle.uses.secured.as_ref() == secured;
+        while let Some(place) = idle.iter().rposition(is_such) {
+            let mut connection = idle.remove(place);
             if connection.until > now && connection.stream.is_quiet() {
                 let uses = Uses { requests: connection.uses.requests + 1, ..connection.uses };
                 return Some((connection.stream, uses));
@@ -51,7 +56,7 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection whose last response was read to its very end, unless it has been used enough. The
+    /// Keeps a connection (a stream of HTTP/2 is none) whose last response was read to its very end, unless it has been used enough. The
     /// oldest one makes room. `hint` is how long the upstream says that it will keep it.
     pub fn put(
         &mut self,
@@ -63,7 +68,7 @@ impl Pool {
         let timeout = hint.map_or(rules.timeout, |hint| hint.min(rules.timeout));
         let now = Instant::now();
         let is_used_up = uses.requests >= rules.requests || now - uses.since > rules.time;
-        if rules.connections == 0 || timeout.is_zero() || is_used_up {
+        if stream.is_http2() || rules.connections == 0 || timeout.is_zero() || is_used_up {
             return;
         }
         let idle = match self.idle.get_mut(address) {

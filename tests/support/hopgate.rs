@@ -47,9 +47,17 @@ impl Hopgate {
     /// Runs `hopgate run` with these arguments and no file.
     #[track_caller]
     pub fn quick(args: &[&str]) -> Self {
-        let mut hopgate = Self::spawn_with_args(Dir::new(), args, Stdio::piped());
-        hopgate.access = Lines::follow(hopgate.child.stdout.take().expect("stdout is piped"));
-        hopgate.wait_until_started()
+        Self::quick_with_env(args, &[])
+    }
+
+    /// As [`Hopgate::quick`], with these in its environment.
+    #[track_caller]
+    pub fn quick_with_env(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let dir = Dir::new();
+        let mut child = Self::run(&dir, args, env, Stdio::piped(), Stdio::piped());
+        let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
+        let access = Lines::follow(child.stdout.take().expect("stdout is piped"));
+        Self { child, dir, log, access, addrs: Vec::new() }.wait_until_started()
     }
 
     /// As [`Hopgate::spawn`], with an error log that goes to `stderr` and is not collected; so its addresses are not
@@ -59,21 +67,22 @@ impl Hopgate {
         let file = dir.join("hopgate.toml");
         fs::write(&file, toml).expect("the configuration can be written");
         let args = ["run", "--config", &file.display().to_string()];
-        let child = Self::run(&dir, &args, Stdio::null(), stderr);
+        let child = Self::run(&dir, &args, &[], Stdio::null(), stderr);
         Self { child, dir, log: Lines::default(), access: Lines::default(), addrs: Vec::new() }
     }
 
     fn spawn_with_args(dir: Dir, args: &[&str], stdout: Stdio) -> Self {
-        let mut child = Self::run(&dir, args, stdout, Stdio::piped());
+        let mut child = Self::run(&dir, args, &[], stdout, Stdio::piped());
         let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
         Self { child, dir, log, access: Lines::default(), addrs: Vec::new() }
     }
 
-    fn run(dir: &Dir, args: &[&str], stdout: Stdio, stderr: Stdio) -> Child {
+    fn run(dir: &Dir, args: &[&str], env: &[(&str, &str)], stdout: Stdio, stderr: Stdio) -> Child {
         Command::new(env!("CARGO_BIN_EXE_hopgate"))
             .args(args)
             .current_dir(dir)
             .env_remove("RUST_LOG")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
@@ -110,6 +119,14 @@ impl Hopgate {
     #[track_caller]
     pub fn with_location(upstream: &Upstream, lines: &str) -> Self {
         Self::start(&config("", "", upstream.addr(), lines))
+    }
+
+    /// One location that passes everything to the upstream at `addr`, on a listener that speaks HTTP/2, too, with
+    /// these lines more in the server and in the location.
+    #[track_caller]
+    pub fn speaking_http2(addr: &str, server: &str, location: &str) -> Self {
+        let file = config("", server, addr, location);
+        Self::start(&file.replace("\"127.0.0.1:0\"", "\"127.0.0.1:0 http2\""))
     }
 
     /// One location that passes everything to a group with these lines in it.

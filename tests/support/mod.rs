@@ -6,17 +6,21 @@
 #![allow(unused_imports)] // as above
 
 mod app;
+mod authority;
 mod bytes;
 mod echo;
 mod files;
 mod head;
 mod hopgate;
+mod http2;
+mod http2_upstream;
 mod import;
 mod lines;
 mod nginx;
 mod node;
 mod pair;
 mod peer;
+mod tls_upstream;
 mod upstream;
 mod websocket;
 
@@ -24,16 +28,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use app::App;
+pub use authority::{Authority, Issued, certificate, for_clients};
 pub use bytes::{Noise, assert_same_bytes};
 pub use echo::Echo;
 pub use files::{Dir, free_addr};
 pub use head::{Head, Response};
 pub use hopgate::Hopgate;
+pub use http2::{Http2, Http2Head, Http2Response, Http2Stream};
+pub use http2_upstream::{Answering, Asked, Http2Connection, Http2Settings, Http2Upstream};
 pub use import::Import;
 pub use nginx::Nginx;
-pub use node::{NodeApp, run_node_script};
+pub use node::{NodeApp, run_node_script, run_python_script};
 pub use pair::{Pair, Teller, ask};
 pub use peer::{Ending, Peer};
+pub use tls_upstream::{TlsPeer, TlsUpstream};
 pub use upstream::{Upstream, silent_addr};
 pub use websocket::{ACCEPT, KEY, handshake, open_tunnel, read_text, switching, text_frame};
 

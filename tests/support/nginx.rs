@@ -27,7 +27,9 @@ impl Nginx {
     #[track_caller]
     pub fn start(http: &str) -> Self {
         let addr = free_addr().to_string();
-        let file = whole_file(&http.replace("listen 80;", &format!("listen {addr};")));
+        let http = http.replace("listen 80;", &format!("listen {addr};"));
+        let http = http.replace("listen 80 http2;", &format!("listen {addr} http2;"));
+        let file = whole_file(&http);
         let nginx = Self::run(&file, Dir::new(), addr);
         eventually("nginx listens", || TcpStream::connect(&nginx.addr).is_ok());
         nginx

@@ -34,6 +34,30 @@ impl NodeApp {
         Self::run("echo.js", &[&ports.to_string()])
     }
 
+    /// Starts, instead of it, the gRPC server.
+    #[track_caller]
+    pub fn speaking_grpc() -> Self {
+        Self::run("grpc-server.js", &[])
+    }
+
+    /// Starts the gRPC server behind TLS.
+    #[track_caller]
+    pub fn speaking_grpcs(certificate: &str, key: &str) -> Self {
+        Self::run("grpc-server.js", &[certificate, key])
+    }
+
+    /// Starts, instead of it, the app that speaks nothing but HTTP/2; `http2.js` tells with which arguments.
+    #[track_caller]
+    pub fn speaking_http2(args: &[&str]) -> Self {
+        Self::run("http2.js", args)
+    }
+
+    /// Starts, instead of it, the app behind TLS; `secure.js` tells with which arguments.
+    #[track_caller]
+    pub fn secure(args: &[&str]) -> Self {
+        Self::run("secure.js", args)
+    }
+
     #[track_caller]
     fn run(script: &str, args: &[&str]) -> Self {
         // Its stdin stays open as long as this process lives: the app ends when it does, however that comes about.
@@ -103,6 +127,31 @@ pub fn run_node_script(script: &str, url: &str) {
         "{script} {url}\nexpected: every test passes\n     got: {passed:?} of {tests:?}, {}\n{}{complaints}",
         output.status,
         failures(&report)
+    );
+}
+
+/// Runs a script of `tests/apps` in Python, with its packages, and expects it to end well.
+#[track_caller]
+pub fn run_python_script(script: &str, addr: &str) {
+    let python = apps().join("python/bin/python");
+    assert!(
+        python.exists(),
+        "this test needs Python with the packages of tests/apps/requirements.txt: run tests/run, which installs them"
+    );
+    let output = Command::new("timeout")
+        .args(["--kill-after=5", SCRIPT_LIMIT])
+        .arg(python)
+        .args([script, addr])
+        .current_dir(apps())
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout, of coreutils, can be run");
+    let report = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && !report.is_empty(),
+        "{script}: {}\n{report}{complaints}",
+        output.status
     );
 }
 

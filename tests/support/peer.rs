@@ -90,6 +90,18 @@ impl Peer {
         sent
     }
 
+    /// Sends noise until the other side has closed the connection.
+    #[track_caller]
+    pub fn send_until_refused(&mut self) {
+        let mut noise = Noise::seeded(1);
+        for _ in 0..10_000 {
+            if !self.send_if_open(noise.take(64 << 10)) {
+                return;
+            }
+        }
+        panic!("{}: everything was taken", self.name);
+    }
+
     /// A second handle on the same connection, so that one thread can write while another reads.
     pub fn another(&self) -> Self {
         let socket = self.socket.try_clone().expect("a socket can be cloned");

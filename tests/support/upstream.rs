@@ -54,6 +54,12 @@ impl Upstream {
         Peer::new("upstream", socket)
     }
 
+    /// Takes the next connection, if hopgate makes one in this time.
+    pub fn accept_within(&self, time: Duration) -> Option<Peer> {
+        self.listener.set_read_timeout(Some(time)).expect("a socket takes a timeout");
+        self.listener.accept().ok().map(|(socket, _)| Peer::new("upstream", socket))
+    }
+
     /// Takes the next connection if hopgate has made one by now.
     pub fn accept_if_any(&self, hopgate: &Hopgate) -> Option<Peer> {
         hopgate.settle();

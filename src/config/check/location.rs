@@ -11,7 +11,7 @@ use super::warnings::paths::odd;
 use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file;
-use crate::config::{AccessLog, Content, ForwardedHeaders, Location, UpgradeRules};
+use crate::config::{AccessLog, Content, ForwardedHeaders, Location, UpgradeRules, UpstreamVersion};
 use crate::routing::location::PathMatcher;
 use crate::routing::script::Step;
 
@@ -97,7 +97,9 @@ impl Check<'_> {
                         `root = \"/srv/www\"`, or `return`";
             self.missing(written.span(), "a location needs a `proxy_pass`, a `root` or a `return`", help);
         }
-        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass)));
+        let version = settings.http_version.unwrap_or(UpstreamVersion::Http11);
+        let tls = settings.upstream_tls.clone().speaking(version);
+        let pass = file.proxy_pass.given().map(|pass| (pass, self.proxy_pass(pass, &tls)));
         if let Some((written, Some(pass))) = &pass
             && pass.uri.is_some()
             && matcher.as_ref().is_some_and(|matcher| matcher.prefix().is_none())
@@ -162,6 +164,7 @@ impl Check<'_> {
                 protocols: settings.protocols.unwrap_or_default(),
             },
             set_headers: settings.set_headers.unwrap_or_default(),
+            http_version: settings.http_version.unwrap_or(UpstreamVersion::Http11),
             pass_trailers: settings.pass_trailers.unwrap_or(false),
             files: settings.files.rules(),
             error_pages: settings.error_pages.unwrap_or_default(),

@@ -21,6 +21,7 @@ mod settings;
 mod tls;
 mod upstream;
 mod upstream_server;
+mod upstream_tls;
 mod warnings;
 
 use std::fmt::Display;
@@ -37,6 +38,7 @@ use logs::Formats;
 use names::Names;
 use tls::TlsFound;
 use upstream::Upstreams;
+use upstream_tls::TlsClients;
 
 /// Checks a file that has been read, and its text. If `mistakes` gets longer by more than warnings, what is
 /// returned is not whole.
@@ -88,6 +90,7 @@ struct Check<'a> {
     /// Those made so far: locations that log to the same place in the same way share one.
     access_logs: Vec<Arc<AccessLog>>,
     upstreams: Upstreams,
+    tls_clients: TlsClients,
     zones: Zones,
     tls: TlsFound,
     names: Names,
@@ -105,6 +108,7 @@ impl<'a> Check<'a> {
             formats,
             access_logs: Vec::new(),
             upstreams,
+            tls_clients: TlsClients::default(),
             zones: Zones::default(),
             tls: TlsFound::default(),
             names,
@@ -144,6 +148,7 @@ impl<'a> Check<'a> {
             servers,
             variables: self.own_variables(),
             upstreams: self.upstreams.finish(),
+            tls_clients: self.tls_clients.finish(),
             zones: self.zones,
             warnings: Warnings::default(),
         };

@@ -5,16 +5,18 @@ use std::net::Ipv4Addr;
 use serde_spanned::Spanned;
 
 use super::Check;
+use super::upstream_tls::{Called, TlsSettings};
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::units::{self, Wrong};
 use crate::config::{ProxyPass, To, UpstreamAddress};
-use crate::routing::aim::proxy_host;
+use crate::routing::aim::{Scheme, proxy_host};
 
 /// What is wrong with a URL, and what would be right.
 type Refusal = (String, Option<String>);
 
 /// A `proxy_pass` taken apart.
 struct Url<'a> {
+    scheme: Scheme,
     authority: Authority<'a>,
     uri: Option<&'a str>,
 }
@@ -27,13 +29,13 @@ enum Authority<'a> {
 
 impl Check<'_> {
     /// `None` if it cannot be used: that has been reported.
-    pub(super) fn proxy_pass(&mut self, written: &Spanned<String>) -> Option<ProxyPass> {
+    pub(super) fn proxy_pass(&mut self, written: &Spanned<String>, tls: &TlsSettings) -> Option<ProxyPass> {
         if written.get_ref().contains('$') {
-            return self.url_with_variables(written);
+            return self.url_with_variables(written, tls);
         }
-        let url =
-            parse(written.get_ref()).and_then(|url| checked_uri(url.uri).map(|uri| (url.authority, uri)));
-        let (authority, uri) = match url {
+        let url = parse(written.get_ref())
+            .and_then(|url| checked_uri(url.uri).map(|uri| (url.scheme, url.authority, uri)));
+        let (scheme, authority, uri) = match url {
             Ok(url) => url,
             Err((message, help)) => {
                 let help = self.lone_name(written.get_ref()).or(help);
@@ -45,24 +47,32 @@ impl Check<'_> {
         let (host, port) = match authority {
             Authority::Unix(address) => {
                 // nginx calls such an upstream so, too.
-                let upstream = self.upstreams.single(address, written.span());
-                return Some(ProxyPass {
-                    to: To::Group(upstream),
-                    uri,
-                    host: "localhost".to_owned(),
-                    port: 80,
-                });
+                let to = To::Group(self.upstreams.single(address, written.span()));
+                let host = "localhost".to_owned();
+                let tls = match scheme {
+                    Scheme::Http => None,
+                    Scheme::Https => Some(self.upstream_tls(tls, Called::Host(&host), written.span())?),
+                };
+                return Some(ProxyPass { to, uri, host, port: scheme.port(), tls });
             }
             Authority::Host(host, port) => (host, port),
         };
-        let upstream = self.upstream(written, host, port)?;
-        let (host, port) = (proxy_host(host, port), port.unwrap_or(80));
-        Some(ProxyPass { to: To::Group(upstream), uri, host, port })
+        let upstream = self.upstream(written, scheme, host, port)?;
+        let tls = match scheme {
+            Scheme::Http => None,
+            Scheme::Https => {
+                let is_group = self.upstreams.group(host).is_some();
+                let called = if is_group { Called::Group(host, upstream) } else { Called::Host(host) };
+                Some(self.upstream_tls(tls, called, written.span())?)
+            }
+        };
+        let (host, port) = (proxy_host(scheme, host, port), port.unwrap_or(scheme.port()));
+        Some(ProxyPass { to: To::Group(upstream), uri, host, port, tls })
     }
 
     /// A URL with variables says where it leads once a request is there. What is written before the first
     /// variable can be wrong already.
-    fn url_with_variables(&mut self, written: &Spanned<String>) -> Option<ProxyPass> {
+    fn url_with_variables(&mut self, written: &Spanned<String>, tls: &TlsSettings) -> Option<ProxyPass> {
         let text = written.get_ref();
         let before = &text[..text.find('$').unwrap_or(text.len())];
         // With a host and a port in the place of what is not known yet the beginning is a whole URL.
@@ -70,7 +80,7 @@ impl Check<'_> {
             _ if text.ends_with(';') => parse(text).err(),
             Some((scheme, _)) => parse(&format!("{scheme}://host:80")).err(),
             // `http:/$uri` is one, too, with the path's slash.
-            None if "http://".starts_with(before) => None,
+            None if "http://".starts_with(before) || "https://".starts_with(before) => None,
             None => {
                 let help = Some(format!("write `\"http://{text}\"`"));
                 Some((format!("`{text}` is not a URL"), help))
@@ -84,7 +94,12 @@ impl Check<'_> {
             return None;
         }
         let url = self.template(written)?;
-        Some(ProxyPass { to: To::Url(url), uri: None, host: String::new(), port: 80 })
+        let is_plain = before.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:"));
+        let tls = match is_plain {
+            true => None,
+            false => Some(self.upstream_tls(tls, Called::ByVariables, written.span())?),
+        };
+        Some(ProxyPass { to: To::Url(url), uri: None, host: String::new(), port: 80, tls })
     }
 
     /// The help for a name alone, which is a URL only for a group: else it would be the next mistake.
@@ -96,7 +111,13 @@ impl Check<'_> {
     }
 
     /// The group that a host names, or the one of its own.
-    fn upstream(&mut self, written: &Spanned<String>, host: &str, port: Option<u16>) -> Option<usize> {
+    fn upstream(
+        &mut self,
+        written: &Spanned<String>,
+        scheme: Scheme,
+        host: &str,
+        port: Option<u16>,
+    ) -> Option<usize> {
         if let Some(group) = self.upstreams.group(host) {
             if let Some(port) = port {
                 let message = format!("`{host}` is an upstream: its servers have ports of their own");
@@ -107,10 +128,10 @@ impl Check<'_> {
         }
         let lone = !host.contains(['.', '[']) && !host.eq_ignore_ascii_case("localhost");
         if lone && port.is_none() && !self.upstreams.lone_names_are_hosts() {
-            self.no_such_upstream(written, host);
+            self.no_such_upstream(written, scheme, host);
             return None;
         }
-        match units::named_or_ip(host, port.unwrap_or(80)) {
+        match units::named_or_ip(host, port.unwrap_or(scheme.port())) {
             Ok(address) => Some(self.upstreams.single(address, written.span())),
             Err(Wrong { message, help }) => {
                 self.mistakes
@@ -120,7 +141,7 @@ impl Check<'_> {
         }
     }
 
-    fn no_such_upstream(&mut self, written: &Spanned<String>, host: &str) {
+    fn no_such_upstream(&mut self, written: &Spanned<String>, scheme: Scheme, host: &str) {
         let nearest = self
             .upstreams
             .names()
@@ -135,7 +156,9 @@ impl Check<'_> {
             None => format!("there is no upstream `{host}`"),
         };
         let help = format!(
-            "write `[upstream.{host}]` with its servers, or, if `{host}` is a host name, its port: `http://{host}:80`"
+            "write `[upstream.{host}]` with its servers, or, if `{host}` is a host name, its port: `{}://{host}:{}`",
+            scheme.name(),
+            scheme.port()
         );
         let mistake = Mistake::new(written.span(), message).help(help);
         self.mistakes.push(mistake.kind(MistakeKind::Doubtful));
@@ -150,15 +173,23 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return refused(&format!("`{text}` is not a URL"), without_scheme(text));
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
         "ws" => {
             return refused("the scheme is `http` for WebSocket, too", format!("write `\"http://{rest}\"`"));
         }
-        "https" | "wss" => {
-            let help = "an upstream must be spoken to in plain HTTP, `http://…`; for `https://` towards clients, put \
-                        something that ends TLS in front of hopgate, and name its address in `trusted_proxies`";
-            return refused("TLS to upstreams (`https`) is not supported yet", help.to_owned());
+        "wss" => {
+            return refused(
+                "the scheme is `https` for WebSocket, too",
+                format!("write `\"https://{rest}\"`"),
+            );
+        }
+        other if strsim::damerau_levenshtein(other, "https") <= 1 => {
+            return refused(
+                &format!("`{other}` is not a scheme that is known"),
+                format!("write `\"https://{rest}\"`"),
+            );
         }
         other if strsim::damerau_levenshtein(other, "http") <= 1 => {
             return refused(
@@ -171,12 +202,16 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
             let help = "write the address of an HTTP server: `\"http://127.0.0.1:3000\"`";
             return refused(&message, help.to_owned());
         }
-    }
+    };
     if let Some(socket) = rest.strip_prefix("unix:") {
         // nginx: the URI stands behind a second colon.
         let (path, uri) = socket.split_once(':').map_or((socket, None), |(path, uri)| (path, Some(uri)));
         let address = units::upstream_address(&format!("unix:{path}")).map_err(spoken)?;
-        return Ok(Url { authority: Authority::Unix(address), uri: uri.filter(|uri| !uri.is_empty()) });
+        return Ok(Url {
+            scheme,
+            authority: Authority::Unix(address),
+            uri: uri.filter(|uri| !uri.is_empty()),
+        });
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, uri) = rest.split_at(end);
@@ -190,7 +225,7 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
     if host.is_empty() {
         return refused("the host is missing", "write `\"http://127.0.0.1:3000\"`".to_owned());
     }
-    Ok(Url { authority: Authority::Host(host, port), uri: (!uri.is_empty()).then_some(uri) })
+    Ok(Url { scheme, authority: Authority::Host(host, port), uri: (!uri.is_empty()).then_some(uri) })
 }
 
 fn without_scheme(text: &str) -> String {
@@ -201,6 +236,8 @@ fn without_scheme(text: &str) -> String {
         format!("write `\"http://{}:{text}\"`", Ipv4Addr::LOCALHOST)
     } else if text.starts_with('/') {
         format!("write `\"http://unix:{text}\"`")
+    } else if let Some(rest) = text.strip_prefix("https:") {
+        format!("write `\"https://{}\"`", rest.trim_start_matches('/'))
     } else if let Some(rest) = text.strip_prefix("http:") {
         format!("write `\"http://{}\"`", rest.trim_start_matches('/'))
     } else {

@@ -7,10 +7,11 @@ use super::access::AccessSettings;
 use super::files::FileSettings;
 use super::next_upstream::NextSettings;
 use super::responses::ResponseSettings;
+use super::upstream_tls::TlsSettings;
 use super::{Check, plain};
 use crate::config::error::Mistake;
 use crate::config::file::{ForLocations, OffOr, OneOrMany, Size, Value};
-use crate::config::{AccessLog, ErrorPage, ForwardedHeaders, Redirects, Timeouts};
+use crate::config::{AccessLog, ErrorPage, ForwardedHeaders, Redirects, Timeouts, UpstreamVersion};
 use crate::headers::{FieldName, is_token_byte};
 use crate::routing::variables::Template;
 
@@ -24,6 +25,7 @@ pub(super) struct Settings {
     send: Option<Duration>,
     max_body_size: Option<OffOr<Size>>,
     pub(super) set_headers: Option<Vec<(FieldName, Template)>>,
+    pub(super) http_version: Option<UpstreamVersion>,
     pub(super) pass_trailers: Option<bool>,
     pub(super) websocket: Option<bool>,
     pub(super) protocols: Option<Vec<String>>,
@@ -33,6 +35,7 @@ pub(super) struct Settings {
     tunnel_age: Option<OffOr<Duration>>,
     access_log: Option<Arc<[Arc<AccessLog>]>>,
     pub(super) next: NextSettings,
+    pub(super) upstream_tls: TlsSettings,
     pub(super) access: AccessSettings,
     pub(super) error_pages: Option<Vec<ErrorPage>>,
     pub(super) intercept_errors: Option<bool>,
@@ -84,6 +87,7 @@ impl Settings {
             send: self.send.or(outer.send),
             max_body_size: self.max_body_size.or(outer.max_body_size),
             set_headers: self.set_headers.or_else(|| outer.set_headers.clone()),
+            http_version: self.http_version.or(outer.http_version),
             pass_trailers: self.pass_trailers.or(outer.pass_trailers),
             websocket: self.websocket.or(outer.websocket),
             protocols: self.protocols.or_else(|| outer.protocols.clone()),
@@ -93,6 +97,7 @@ impl Settings {
             tunnel_age: self.tunnel_age.or(outer.tunnel_age),
             access_log: self.access_log.or_else(|| outer.access_log.clone()),
             next: self.next.inside(&outer.next),
+            upstream_tls: self.upstream_tls.inside(&outer.upstream_tls),
             access: self.access.inside(&outer.access),
             error_pages: self.error_pages.or_else(|| outer.error_pages.clone()),
             intercept_errors: self.intercept_errors.or(outer.intercept_errors),
@@ -161,6 +166,7 @@ impl Check<'_> {
             send: self.time(&written.send_timeout, "send_timeout"),
             max_body_size: plain(&written.client_max_body_size),
             set_headers: self.set_headers(&written.proxy_set_header),
+            http_version: self.http_version(&written.proxy_http_version),
             pass_trailers: plain(&written.proxy_pass_trailers),
             websocket: plain(&written.websocket),
             protocols: self.protocols(&written.upgrade),
@@ -170,6 +176,7 @@ impl Check<'_> {
             tunnel_age: self.time_or_off(&written.tunnel_max_age, "tunnel_max_age"),
             access_log: self.access(&written.access_log),
             next: self.next_upstream(&written.for_upstreams),
+            upstream_tls: self.tls_settings(&written.for_upstream_tls),
             access: self.access_settings(&written.for_access),
             error_pages: self.error_pages(&written.error_page),
             intercept_errors: plain(&written.proxy_intercept_errors),
@@ -196,6 +203,24 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    fn http_version(&mut self, written: &Value<String>) -> Option<UpstreamVersion> {
+        let value = written.given()?;
+        let text = value.get_ref().as_str();
+        let help = match text.trim_start_matches("HTTP/").trim_end_matches(';') {
+            "1.1" if text == "1.1" => return Some(UpstreamVersion::Http11),
+            "2" if text == "2" => return Some(UpstreamVersion::Http2),
+            "1.0" | "1" => {
+                "HTTP/1.0 has neither chunks nor connections that are kept nor upgrades; every server that speaks it \
+                 answers requests of HTTP/1.1, too: leave the line out"
+            }
+            "2" | "2.0" | "h2" | "h2c" => "write `proxy_http_version = \"2\"`",
+            _ => "write `\"1.1\"`, the default, or `\"2\"`, for gRPC and others that speak HTTP/2",
+        };
+        let message = format!("`proxy_http_version` cannot be `{text}`");
+        self.mistakes.push(Mistake::new(value.span(), message).help(help));
+        None
     }
 
     /// The access logs that a level has in the end.

@@ -11,6 +11,7 @@ use super::names::Names;
 use super::upstream_server::servers;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, FlagOr, Named, Value};
+use crate::config::units::host_and_port;
 use crate::config::{Balance, KeepAlive, Upstream, UpstreamAddress, UpstreamServer};
 
 /// The groups found so far.
@@ -102,6 +103,22 @@ impl Upstreams {
     /// Every address of a server, as often as it is written, and where.
     pub(super) fn places(&self) -> &[Place] {
         &self.places
+    }
+
+    /// The servers of a group of which no port is written, each with its place.
+    pub(super) fn without_port(&self, group: usize) -> Vec<(String, Range<usize>)> {
+        let servers = &self.all[group].servers;
+        let found = self.places.iter().filter(|place| place.group == group).filter_map(|place| {
+            let server = servers.iter().find(|server| server.address == place.address)?;
+            let has_none = match &server.address {
+                UpstreamAddress::Unix(_) => false,
+                UpstreamAddress::Ip(_) | UpstreamAddress::Name { .. } => {
+                    host_and_port(&server.name, false).is_ok_and(|(_, port)| port.is_none())
+                }
+            };
+            has_none.then(|| (server.name.clone(), place.span.clone()))
+        });
+        found.collect()
     }
 
     /// All of them.

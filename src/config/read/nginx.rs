@@ -60,7 +60,6 @@ use Word::{Instead, Needless, NotYet, Renamed};
 
 /// The directives that occur in real files, by how often.
 const WORDS: &[(&str, Word)] = &[
-    ("proxy_http_version", Needless("upstreams are always spoken to in HTTP/1.1, upgrades included")),
     (
         "proxy_buffering",
         Needless("responses are passed on as they come, with back-pressure, and never buffered whole"),
@@ -80,6 +79,14 @@ const WORDS: &[(&str, Word)] = &[
     ("proxy_headers_hash_bucket_size", Needless("there is no such table to be sized")),
     ("proxy_ignore_client_abort", Needless("a request is given up when its client has gone")),
     ("proxy_socket_keepalive", Needless("dead peers are found by the timeouts")),
+    ("proxy_ssl_verify_depth", Needless("a certificate is followed up to its CA, however far that is")),
+    ("proxy_ssl_ciphers", Needless("only ciphers that nobody has broken are spoken")),
+    (
+        "proxy_ssl_password_file",
+        Instead(
+            "write the key of `proxy_ssl_certificate_key` without its password: `openssl pkey -in KEY -out NEW`",
+        ),
+    ),
     ("client_body_buffer_size", Needless("request bodies are passed on as they come")),
     ("server_names_hash_bucket_size", Needless("there is no such table to be sized")),
     ("server_tokens", Needless("the version is never told to clients")),
@@ -137,7 +144,7 @@ const WORDS: &[(&str, Word)] = &[
 /// Families of directives.
 const PREFIXES: &[(&str, Word)] = &[
     ("ssl_", NotYet(TLS_IN_FRONT)),
-    ("proxy_ssl_", NotYet("upstreams are spoken to without TLS")),
+    ("proxy_ssl_", NotYet("see `proxy_ssl_verify` and its like in the reference")),
     ("proxy_cache", NotYet("nothing is cached")),
     ("gzip_static", NotYet("files are compressed on their way, with `gzip = true`")),
     ("gunzip", NotYet("compressed bodies are passed on as the upstream sends them")),

@@ -66,6 +66,9 @@ fn type_help<T: FromToml>(key: &str, value: &DeValue<'_>) -> Option<String> {
             Some(format!("write `{key} = \"http://127.0.0.1:{number}\"`"))
         }
         DeValue::Integer(number) if key == "path" => Some(format!("write `{key} = \"/{number}\"`")),
+        DeValue::Float(number) if key.ends_with("http_version") => {
+            Some(format!("write `{key} = \"{}\"`", number.as_str()))
+        }
         DeValue::Integer(number) if T::EXPECTED.starts_with(String::EXPECTED) => {
             Some(format!("write `{key} = \"{number}\"`"))
         }

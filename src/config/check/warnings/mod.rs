@@ -11,6 +11,7 @@ mod strays;
 mod timeouts;
 mod unreachable;
 mod unused;
+mod upstream_tls;
 
 use std::collections::HashSet;
 
@@ -39,11 +40,13 @@ pub(super) fn find(file: &Top, text: &str, config: &Config, unused: &HashSet<Str
         for level in inner.chain([own]) {
             strays::find(level, &mut found);
             timeouts::find(level, &mut found);
+            upstream_tls::find(level, &mut found);
             lists::find(level, &mut found);
         }
     }
     strays::find(&file.for_locations, &mut found);
     timeouts::find(&file.for_locations, &mut found);
+    upstream_tls::find(&file.for_locations, &mut found);
     lists::find(&file.for_locations, &mut found);
     expressions::find(file, &mut found);
     groups::find(file, config, &mut found);

@@ -1,0 +1,91 @@
+//! The programs that `benches/compare` puts around a proxy: an origin behind it, a load before it, and a bare relay
+//! to compare it with. Each is one thread on epoll, so that what is measured is the proxy.
+
+mod http2;
+mod link;
+mod load;
+mod origin;
+mod poller;
+mod relay;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What `benches/compare` puts around a proxy.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What `cargo bench` gives every bench; means nothing here.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+    #[command(subcommand)]
+    program: Option<Program>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Program {
+    /// An HTTP/1.1 server: `/bytes/N`, and WebSockets at `/echo` and `/bulk/MIB`. Prints its address.
+    Origin,
+    /// "The floor": accepts, connects, and copies bytes both ways without a look at them. Prints its address.
+    Relay {
+        /// Where it connects to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// Moves the bytes through a pipe in the kernel instead of a buffer.
+        #[arg(long)]
+        splice: bool,
+    },
+    /// WebSockets through a proxy. Prints one line of JSON about them.
+    Load(Load),
+}
+
+/// What a load does, and to whom.
+#[derive(Debug, Args)]
+struct Load {
+    /// What is done over and over.
+    work: load::Work,
+    /// The proxy.
+    #[arg(long)]
+    to: SocketAddr,
+    /// Its process, whose CPU time is told.
+    #[arg(long)]
+    pid: u32,
+    /// Tunnels at a time; for `open`, how many are being opened at a time.
+    #[arg(long, default_value_t = 64)]
+    tunnels: usize,
+    /// Bytes in a message of `echo`, `open` and `idle`.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// How long `echo` and `open` go on.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How much `bulk` brings through each tunnel, in MiB.
+    #[arg(long, default_value_t = 256)]
+    mib: usize,
+    /// Over TLS, believing in this authority: TLS 1.3, `TLS_AES_128_GCM_SHA256`, X25519, no resumption.
+    #[arg(long)]
+    ca: Option<PathBuf>,
+    /// Over HTTP/2 (RFC 8441), with so many tunnels on one connection; 0: over HTTP/1.1.
+    #[arg(long, default_value_t = 0)]
+    streams: usize,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().program {
+        // `cargo bench` and `cargo test --benches` run every bench: this one is no measurement by itself.
+        None => return ExitCode::SUCCESS,
+        Some(Program::Origin) => origin::run(),
+        Some(Program::Relay { to, splice }) => relay::run(to, splice),
+        Some(Program::Load(load)) => load::run(&load),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

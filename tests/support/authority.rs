@@ -1,0 +1,142 @@
+//! Certificate authorities that tests make for themselves, and what they issue.
+
+use std::fs;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::Dir;
+
+/// A certificate authority.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate with its key.
+pub struct Issued {
+    /// The certificate, and behind it those that it was issued by, but for the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    key: KeyPair,
+    pem: String,
+    serial: SerialNumber,
+}
+
+/// A certificate with this common name and these subject alternative names.
+pub fn certificate(common_name: &str, names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("names that a certificate can have");
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(SerialNumber::from(fastrand::u64(1..)));
+    params
+}
+
+impl Authority {
+    /// A root of this name.
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(of_ca(name), key).expect("a root");
+        Self { issuer }
+    }
+
+    /// The certificate of the root.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// The same as DER.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        self.issuer.der()
+    }
+
+    /// A certificate for these names.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        self.sign(certificate("a server", names))
+    }
+
+    /// A certificate as it is described.
+    pub fn sign(&self, params: CertificateParams) -> Issued {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Issued {
+            chain: vec![certificate.der().clone()],
+            key,
+            pem: certificate.pem(),
+            serial: params.serial_number.expect("a serial number"),
+        }
+    }
+
+    /// The list of what it has revoked.
+    pub fn revocations(&self, revoked: &[&Issued]) -> String {
+        let revoked = revoked.iter().map(|issued| RevokedCertParams {
+            serial_number: issued.serial.clone(),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2060, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).expect("a list").pem().expect("a list as PEM")
+    }
+}
+
+fn of_ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).expect("a CA has no names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+impl Issued {
+    /// A self-signed one that says of itself that it may issue others, as those of `openssl req -x509` do.
+    pub fn by_itself(names: &[&str]) -> Self {
+        let mut params = certificate("by itself", names);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self {
+            chain: vec![certificate.der().clone()],
+            key,
+            pem: certificate.pem(),
+            serial: params.serial_number.expect("a serial number"),
+        }
+    }
+
+    /// As PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The key as PEM.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// The key.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
+    /// Writes `NAME.pem` and `NAME.key` into a directory.
+    pub fn write(&self, dir: &Dir, name: &str) {
+        fs::write(dir.join(&format!("{name}.pem")), self.pem()).expect("a file can be written");
+        fs::write(dir.join(&format!("{name}.key")), self.key_pem()).expect("a file can be written");
+    }
+}
+
+/// With the purpose of a client's alone.
+pub fn for_clients(common_name: &str) -> CertificateParams {
+    let mut params = certificate(common_name, &[]);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
