@@ -262,6 +262,11 @@ fn a_stream_that_is_given_up_ends_its_request_and_no_other() {
         stream.reset();
         server.expect_closed();
     }
+    // While the upstream takes nothing of what is sent.
+    let (mut stream, mut server) = begin(&mut client, false);
+    stream.send_until_stalled(&mut Noise::seeded(1));
+    stream.reset();
+    server.read_to_end();
     // While an answer is read.
     let (mut stream, mut server) = begin(&mut client, true);
     server.send("HTTP/1.1 200 OK\r\n\r\nhello");

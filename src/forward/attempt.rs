@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::ask::Asking;
-use super::{request_error, watch};
+use super::{can_watch, request_error, watch};
 use crate::client::Client;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -102,7 +102,7 @@ impl Attempt {
             return watch(client, cx, buffers);
         }
         match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
-            Poll::Pending if self.request.has_read_all() => watch(client, cx, buffers),
+            Poll::Pending if self.request.has_read_all() || can_watch(client) => watch(client, cx, buffers),
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(())) => watch(client, cx, buffers),
             Poll::Ready(Err(PumpError::Sink(error))) => {

@@ -98,6 +98,11 @@ fn watch(client: &mut Client, cx: &mut Context<'_>, buffers: &mut Buffers) -> Re
     }
 }
 
+/// Whether it can be seen that the client is gone while content of its request is still to be read.
+fn can_watch(client: &Client) -> bool {
+    client.peer.stream.is_http2()
+}
+
 fn request_error(error: PumpError) -> ProxyError {
     match error {
         PumpError::Source(error) => ProxyError::ClientGone(Some(error)),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 
 use super::plan::{self, Plan};
-use super::{Answered, note, request_error, watch};
+use super::{Answered, can_watch, note, request_error, watch};
 use crate::answer::Filling;
 use crate::client::Client;
 use crate::error::{Fault, Intercepted, ProxyError};
@@ -179,6 +179,7 @@ impl Relaying {
             return watch(client, cx, buffers);
         }
         match self.request.poll(cx, &mut client.peer, &mut self.upstream, buffers, progress) {
+            Poll::Pending if can_watch(client) => watch(client, cx, buffers),
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(())) => watch(client, cx, buffers),
             Poll::Ready(Err(PumpError::Sink(_))) => {

@@ -33,7 +33,7 @@ use crate::state::State;
 use crate::timer::Timer;
 
 /// How much of a stream's content a client may send ahead of whoever takes it.
-const STREAM_WINDOW: u32 = 64 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// How much h2 holds of what a stream is sent, until it is its turn: what one read of the upstream brings.
 const SEND_BUFFER: usize = 64 * 1024;

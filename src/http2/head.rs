@@ -223,3 +223,205 @@ pub fn trailers(text: &[u8]) -> HeaderMap {
     }
     trailers
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http1::body::BodyLength;
+    use crate::http1::head::{self, Progress, Version};
+
+    const LIMITS: HeadLimits = HeadLimits { size: 4096, fields: 20 };
+
+    fn parts(method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn extended(protocol: &'static str, uri: &str, fields: &[(&str, &str)]) -> Parts {
+        let mut parts = parts("CONNECT", uri, fields);
+        parts.extensions.insert(Protocol::from_static(protocol));
+        parts
+    }
+
+    /// The text of the head that stands for a request, without a key that is another one each time.
+    fn text(parts: &Parts) -> Result<String, u16> {
+        match request(parts, false, LIMITS) {
+            Ok(Asked::Answer(head)) => Ok(String::from_utf8_lossy(head.fields.bytes()).into_owned()),
+            Ok(Asked::WebSocket(head)) => {
+                let key = head.fields.single(Known::SecWebSocketKey).unwrap().unwrap();
+                let text = String::from_utf8_lossy(head.fields.bytes()).into_owned();
+                Ok(text.replace(std::str::from_utf8(key).unwrap(), "KEY"))
+            }
+            Err(error) => Err(error.status()),
+        }
+    }
+
+    #[test]
+    fn a_request_is_written_as_one_of_http_1_1() {
+        let fields =
+            [("b", "1"), ("a", "x"), ("b", "2"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")];
+        assert_eq!(
+            text(&parts("GET", "http://a.example:81/x?y", &fields)).unwrap(),
+            "GET /x?y HTTP/2.0\r\nhost: a.example:81\r\nb: 1\r\nb: 2\r\na: x\r\ncookie: a=1; b=2\r\nte: trailers\r\n\r\n"
+        );
+        assert_eq!(
+            text(&parts("OPTIONS", "*", &[("host", "a")])).unwrap(),
+            "OPTIONS * HTTP/2.0\r\nhost: a\r\n\r\n"
+        );
+        assert_eq!(
+            text(&parts("CONNECT", "a:443", &[])).unwrap(),
+            "CONNECT a:443 HTTP/2.0\r\nhost: a:443\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_length_of_content_is_told_or_left_open() {
+        for (fields, has_content, expected) in [
+            (&[][..], false, BodyLength::Length(0)),
+            (&[], true, BodyLength::UntilClose),
+            (&[("content-length", "5")], true, BodyLength::Length(5)),
+        ] {
+            let Ok(Asked::Answer(head)) = request(&parts("POST", "http://a/", fields), has_content, LIMITS)
+            else {
+                panic!("{fields:?}");
+            };
+            assert_eq!((head.version, head.body_length()), (Version::Http2, Ok(expected)), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_extended_connect_is_written_as_a_handshake() {
+        let fields = [
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "mine"),
+            ("sec-websocket-accept", "x"),
+            ("sec-websocket-protocol", "chat"),
+        ];
+        assert_eq!(
+            text(&extended("websocket", "https://a/chat", &fields)).unwrap(),
+            "GET /chat HTTP/2.0\r\nhost: a\r\nsec-websocket-version: 13\r\nsec-websocket-protocol: chat\r\n\
+             connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: KEY\r\n\r\n"
+        );
+        let Ok(Asked::WebSocket(head)) = request(&extended("websocket", "https://a/", &[]), true, LIMITS)
+        else {
+            panic!("a WebSocket");
+        };
+        assert_eq!(head.body_length(), Ok(BodyLength::Length(0)), "what follows is the tunnel's");
+        let key = head.fields.single(Known::SecWebSocketKey).unwrap().unwrap();
+        assert_eq!((key.len(), STANDARD.decode(key).unwrap().len()), (24, 16));
+    }
+
+    #[test]
+    fn r34_what_cannot_be_passed_on_is_refused() {
+        let mut long = Vec::new();
+        long.resize(21, ("a", "b"));
+        let rows: [(Parts, u16); 14] = [
+            (parts("GET", "http://a/", &[("connection", "close")]), 400),
+            (parts("GET", "http://a/", &[("keep-alive", "5")]), 400),
+            (parts("GET", "http://a/", &[("transfer-encoding", "chunked")]), 400),
+            (parts("GET", "http://a/", &[("upgrade", "websocket")]), 400),
+            (parts("GET", "http://a/", &[("x", " a")]), 400),
+            (parts("GET", "http://a/", &[("x", "a\t")]), 400),
+            (parts("GET", "http://a/", &[("host", "b")]), 400),
+            (parts("GET", "http://a/", &[("host", "a:80")]), 400),
+            (parts("GET", "http://a/", &[("host", "a"), ("host", "a")]), 400),
+            (parts("GET", "http://a/", &long), 431),
+            (parts("GET", "http://a/", &[("x", &"y".repeat(4096))]), 431),
+            (parts("GET", &format!("http://a/{}", "y".repeat(4096)), &[]), 414),
+            (extended("connect-udp", "https://a/", &[]), 501),
+            (extended("websocket", "/", &[("host", "a")]), 400),
+        ];
+        for (parts, status) in rows {
+            assert_eq!(text(&parts), Err(status), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_loses_what_is_of_its_connection() {
+        let text = b"HTTP/1.1 203 Whatever it is\r\nX-Mixed-Case: Yes \r\nSet-Cookie: a\r\nConnection: close\r\n\
+            Keep-Alive: 5\r\nTransfer-Encoding: chunked\r\nSet-Cookie: b\r\nUpgrade: h2\r\nContent-Length: 12\r\n\r\n";
+        let Answer { response, length } = Answer::read(text, false).unwrap();
+        assert_eq!((response.status().as_u16(), length), (203, Some(12)));
+        assert_eq!(
+            trailer_text(response.headers()),
+            b"x-mixed-case: Yes\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: 12\r\n"
+        );
+    }
+
+    #[test]
+    fn the_101_of_a_websocket_is_a_200_without_its_proof() {
+        let text = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+        let Answer { response, .. } = Answer::read(text, true).unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        assert_eq!(trailer_text(response.headers()), b"sec-websocket-protocol: chat\r\n");
+    }
+
+    #[test]
+    fn trailers_come_back_as_they_went() {
+        let text = b"grpc-status: 0\r\ngrpc-message: all's well\r\nx: 1\r\nx: 2\r\n";
+        assert_eq!(trailer_text(&trailers(text)), text);
+    }
+
+    fn field() -> impl Strategy<Value = (String, Vec<u8>)> {
+        let name = "[a-z][a-z0-9-]{0,11}|cookie|host|te|expect|content-length";
+        (name, prop::collection::vec(any::<u8>(), 0..20))
+    }
+
+    proptest! {
+        /// However odd a head is, what is written of it reads as one head with one reading.
+        #[test]
+        fn what_is_written_can_be_read_as_http_1_1(
+            fields in prop::collection::vec(field(), 0..12),
+            path in "/[!-~&&[^#]]{0,30}",
+            is_websocket in any::<bool>(),
+        ) {
+            let uri = format!("http://a.example{path}");
+            let mut builder = Request::builder().uri(uri);
+            let mut expected = 1;
+            for (name, value) in &fields {
+                let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+                builder = builder.header(name, value);
+                expected += 1;
+            }
+            let Ok(built) = builder.body(()) else { return Ok(()) };
+            let mut parts = built.into_parts().0;
+            if is_websocket {
+                parts.method = Method::CONNECT;
+                parts.extensions.insert(Protocol::from_static("websocket"));
+            }
+            let Ok(Asked::Answer(ours) | Asked::WebSocket(ours)) = request(&parts, false, LIMITS) else {
+                return Ok(());
+            };
+            let text = String::from_utf8_lossy(ours.fields.bytes()).replacen(" HTTP/2.0\r\n", " HTTP/1.1\r\n", 1);
+            let limits = HeadLimits { size: 1 << 16, fields: 100 };
+            // Bytes beyond ASCII are kept, and would be lost in a string.
+            if text.contains(char::REPLACEMENT_CHARACTER) {
+                return Ok(());
+            }
+            let Ok(Progress::Whole(read, end)) = head::request(text.as_bytes(), 0, limits) else {
+                return Err(TestCaseError::fail(text));
+            };
+            prop_assert_eq!(end, text.len());
+            prop_assert_eq!(read.method(), ours.method());
+            prop_assert_eq!(read.target(), ours.target());
+            let both: Vec<_> = read.fields.iter().zip(ours.fields.iter()).collect();
+            prop_assert!(both.iter().all(|(one, other)| one == other));
+            prop_assert_eq!(read.fields.len(), ours.fields.len());
+            prop_assert!(ours.fields.len() <= expected + 3 * usize::from(is_websocket));
+        }
+
+        #[test]
+        fn no_text_makes_an_answer_panic(text in prop::collection::vec(any::<u8>(), 0..80), opens in any::<bool>()) {
+            let _ = Answer::read(&[b"HTTP/1.1 200 OK\r\n", &*text].concat(), opens);
+            let _ = Answer::read(&text, opens);
+            let _ = trailers(&text);
+        }
+    }
+}
