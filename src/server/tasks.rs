@@ -1,7 +1,6 @@
 //! Knows every connection and tunnel of a worker, tells them to stop, and knows when all have.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -23,16 +22,30 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Tasks {
     phase: Cell<Phase>,
-    wakers: RefCell<HashMap<u64, Option<Waker>>>,
-    next: Cell<u64>,
+    places: RefCell<Places>,
     all_ended: Notify,
+}
+
+/// A place for each task; looked at whenever one is polled.
+#[derive(Debug, Default)]
+struct Places {
+    /// Empty for a task that has not waited yet, and where there is none.
+    wakers: Vec<Option<Waker>>,
+    /// Where there is no task.
+    free: Vec<usize>,
+}
+
+impl Places {
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.wakers.len()
+    }
 }
 
 /// A task's entry among the tasks of its worker; dropping it takes the entry out.
 #[derive(Debug)]
 pub struct TaskGuard {
     tasks: Rc<Tasks>,
-    id: u64,
+    place: usize,
 }
 
 impl Tasks {
@@ -40,18 +53,19 @@ impl Tasks {
     pub fn new() -> Rc<Self> {
         Rc::new(Self {
             phase: Cell::new(Phase::Serving),
-            wakers: RefCell::default(),
-            next: Cell::new(0),
+            places: RefCell::default(),
             all_ended: Notify::new(),
         })
     }
 
     /// Adds a task.
     pub fn enter(self: &Rc<Self>) -> TaskGuard {
-        let id = self.next.get();
-        self.next.set(id + 1);
-        self.wakers.borrow_mut().insert(id, None);
-        TaskGuard { tasks: Rc::clone(self), id }
+        let Places { wakers, free } = &mut *self.places.borrow_mut();
+        let place = free.pop().unwrap_or_else(|| {
+            wakers.push(None);
+            wakers.len() - 1
+        });
+        TaskGuard { tasks: Rc::clone(self), place }
     }
 
     /// What the tasks are to do.
@@ -62,14 +76,14 @@ impl Tasks {
     /// Tells every task of a new phase.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.set(phase);
-        for waker in self.wakers.borrow().values().flatten() {
+        for waker in self.places.borrow().wakers.iter().flatten() {
             waker.wake_by_ref();
         }
     }
 
     /// Waits until no task is left.
     pub async fn ended(&self) {
-        while !self.wakers.borrow().is_empty() {
+        while !self.places.borrow().is_empty() {
             self.all_ended.notified().await;
         }
     }
@@ -79,8 +93,7 @@ impl TaskGuard {
     /// What the task is to do; it is woken when that changes. To be asked whenever the task is about to
     /// wait.
     pub fn phase(&self, cx: &mut Context<'_>) -> Phase {
-        let mut wakers = self.tasks.wakers.borrow_mut();
-        let waker = wakers.entry(self.id).or_default();
+        let waker = &mut self.tasks.places.borrow_mut().wakers[self.place];
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
@@ -95,9 +108,10 @@ impl TaskGuard {
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        let mut wakers = self.tasks.wakers.borrow_mut();
-        wakers.remove(&self.id);
-        if wakers.is_empty() {
+        let mut places = self.tasks.places.borrow_mut();
+        places.wakers[self.place] = None;
+        places.free.push(self.place);
+        if places.is_empty() {
             self.tasks.all_ended.notify_one();
         }
     }
