@@ -4,7 +4,8 @@ use rustls::pki_types::ServerName;
 
 use super::setting::time;
 use super::{Named, shown};
-use crate::config::{self, Balance, Config, Location, NEXT_CASES, NextCases, Places};
+use crate::config::{self, Balance, Config, Location, NEXT_CASES, NextCases, Places, UpstreamVersion};
+use crate::http2;
 use crate::routing::script::{Assigned, Step};
 use crate::routing::variables::{Part, Template, Variable};
 use crate::upstream::tls::Secured;
@@ -149,6 +150,14 @@ pub(super) fn group(
         is_chosen: several && is_certain && index == chosen,
     });
     (named, several.then_some(method), servers.collect())
+}
+
+/// A head as it would stand on the connection.
+pub(super) fn as_sent(head: Vec<u8>, version: UpstreamVersion, is_tls: bool) -> Vec<u8> {
+    match version {
+        UpstreamVersion::Http11 => head,
+        UpstreamVersion::Http2 => http2::shown(&head, is_tls).unwrap_or(head),
+    }
 }
 
 /// What a server has besides its address, but for what every server has.

@@ -186,6 +186,7 @@ impl<'a> Walk<'a> {
         let Prepared { group, secured, key, head, .. } =
             forward::prepare(self.client, exchange, protocol.as_deref())?;
         let location = exchange.location();
+        let head = upstream::as_sent(head, location.http_version, secured.is_some());
         let next = location.next_upstream;
         let mut choice = Choice::new(&group, key.clone(), next.tries);
         let chosen = choice.choose(Instant::now()).ok_or(ProxyError::NoLiveServer)?.index();

@@ -102,6 +102,28 @@ pub fn question(text: &[u8], is_tls: bool) -> Option<Question> {
     Some(Question { request, content, kind })
 }
 
+/// The head of a request as it stands in a stream, a line for each field: what an upstream would be sent. `None` as for
+/// [`question`].
+pub fn shown(text: &[u8], is_tls: bool) -> Option<Vec<u8>> {
+    let Question { request, .. } = question(text, is_tls)?;
+    let (uri, mut shown) = (request.uri(), Vec::with_capacity(text.len() + 64));
+    let mut line = |name: &str, value: &[u8]| push(&mut shown, &[name.as_bytes(), b": ", value, b"\r\n"]);
+    line(":method", request.method().as_str().as_bytes());
+    if let Some(protocol) = request.extensions().get::<Protocol>() {
+        line(":protocol", protocol.as_str().as_bytes());
+    }
+    line(":scheme", uri.scheme_str().unwrap_or("http").as_bytes());
+    if let Some(authority) = uri.authority() {
+        line(":authority", authority.as_str().as_bytes());
+    }
+    line(":path", uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes());
+    for (name, value) in request.headers() {
+        line(name.as_str(), value.as_bytes());
+    }
+    push(&mut shown, &[b"\r\n"]);
+    Some(shown)
+}
+
 /// Sets `:scheme`, `:authority` and `:path`. RFC 9113 §8.3.1: the host goes into `:authority`; one that cannot stand
 /// there stays a field.
 fn address(request: &mut Request<()>, target: &[u8], host: Option<&[u8]>, is_tls: bool) -> Option<()> {
@@ -280,6 +302,15 @@ mod tests {
         assert!(answer(&response, &question.kind, false).unwrap().starts_with(b"HTTP/1.1 403 Forbidden\r\n"));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         assert_eq!(answer(&response, &question.kind, false), None);
+    }
+
+    #[test]
+    fn a_request_is_shown_as_it_stands_in_a_stream() {
+        let text =
+            head("GET /a HTTP/1.1", &["Host: a", "X-A: 1", "Connection: Upgrade", "Upgrade: websocket"]);
+        let expected = ":method: CONNECT\r\n:protocol: websocket\r\n:scheme: https\r\n:authority: a\r\n\
+                        :path: /a\r\nx-a: 1\r\n\r\n";
+        assert_eq!(String::from_utf8(shown(&text, true).unwrap()).unwrap(), expected);
     }
 
     #[test]

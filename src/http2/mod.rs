@@ -11,6 +11,7 @@ mod preface;
 mod stream;
 mod wire;
 
+pub use client_head::shown;
 pub use client_stream::{ClientStream, is_unprocessed};
 pub use connection::serve;
 pub use preface::serve_either;
