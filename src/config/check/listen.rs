@@ -216,11 +216,7 @@ fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String
     let name = parameter.trim_end_matches(';').split('=').next().unwrap_or_default();
     let say = |message: String, help: &str| Err((message, help.to_owned()));
     match name {
-        "default_server" | "http2" if name == parameter => Ok(()),
-        "ssl" => say(
-            "TLS is not supported yet".into(),
-            &format!("{}; write `\"{address}\"`", crate::config::TLS_IN_FRONT),
-        ),
+        "default_server" | "ssl" | "http2" if name == parameter => Ok(()),
         "default" | "default_server" => say(
             format!("`{parameter}` is not known in `listen`"),
             &format!("write `\"{address} default_server\"`"),

@@ -130,10 +130,14 @@ impl Check<'_> {
             (Some(certificates), Some(keys)) => {
                 self.shows_files(certificates, keys, settings.staple.as_ref())
             }
-            (Some(certificates), None) => {
-                self.half(certificates, "`ssl_certificate` needs `ssl_certificate_key` beside it")
+            (Some(alone), None) => {
+                self.half("ssl_certificate", "ssl_certificate_key", alone.first()?.span());
+                None
             }
-            (None, Some(keys)) => self.half(keys, "`ssl_certificate_key` needs `ssl_certificate` beside it"),
+            (None, Some(alone)) => {
+                self.half("ssl_certificate_key", "ssl_certificate", alone.first()?.span());
+                None
+            }
             (None, None) => {
                 let help = "write `ssl_certificate = \"/etc/hopgate/cert.pem\"` and `ssl_certificate_key = \
                             \"/etc/hopgate/key.pem\"`, or `tls = \"self-signed\"` to try it without";
@@ -142,13 +146,6 @@ impl Check<'_> {
                 None
             }
         }
-    }
-
-    fn half<T>(&mut self, there: &[Spanned<String>], message: &str) -> Option<T> {
-        if let Some(first) = there.first() {
-            self.mistakes.push(Mistake::new(first.span(), message));
-        }
-        None
     }
 
     fn shows_files(

@@ -235,7 +235,8 @@ impl Check<'_> {
         Some(Some(Identity { chain: Arc::clone(&certificate.what), key: Arc::clone(&key.what) }))
     }
 
-    fn half(&mut self, there: &str, missing: &str, span: Range<usize>) {
+    /// A certificate without its key, or the other way round.
+    pub(super) fn half(&mut self, there: &str, missing: &str, span: Range<usize>) {
         let message = format!("`{there}` needs `{missing}` beside it");
         self.mistakes.push(Mistake::new(span, message));
     }
