@@ -128,11 +128,12 @@ impl Reply {
 
     /// What a client is told of an error.
     pub fn of_error(error: &ProxyError) -> Self {
-        // nginx: its own numbers are for `error_page`, and no client knows them.
-        let mut reply = Self::of_status(match error.status() {
-            495..=497 => 400,
-            status => status,
-        });
+        let mut reply = Self::of_status(error.status());
+        if let Some(why) = of_handshake(error) {
+            // nginx: its own numbers are for `error_page`, and no client knows them.
+            reply.status = 400;
+            reply.body = ReplyBody::Bytes(format!("400 Bad Request: {why}\n").into_bytes());
+        }
         match error {
             // RFC 9110 §15.5.6.
             ProxyError::Method => {
@@ -274,6 +275,16 @@ pub async fn send(
             }
             result
         }
+    }
+}
+
+/// What a client is told that has not come by TLS as it should.
+fn of_handshake(error: &ProxyError) -> Option<&'static str> {
+    match error {
+        ProxyError::PlainHttp => Some("this port speaks TLS: write https:// or wss://"),
+        ProxyError::ClientCertificate(_) => Some("your certificate is not accepted here"),
+        ProxyError::NoClientCertificate => Some("you need a certificate to come here"),
+        _ => None,
     }
 }
 
