@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustls::pki_types::CertificateDer;
 use sha1::{Digest as _, Sha1};
+use x509_parser::asn1_rs::ToDer as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::AttributeTypeAndValue;
@@ -52,13 +53,15 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let known = ATTRIBUTES.iter().find(|(known, _)| *known == id);
     match (known, attribute.as_str()) {
         (Some((_, name)), Ok(value)) => format!("{name}={}", escaped(value)),
-        (Some((_, name)), Err(_)) => format!("{name}={}", hexadecimal(attribute.as_slice())),
-        (None, _) => format!("{id}={}", hexadecimal(attribute.as_slice())),
+        (Some((_, name)), Err(_)) => format!("{name}={}", encoded(attribute)),
+        (None, _) => format!("{id}={}", encoded(attribute)),
     }
 }
 
-fn hexadecimal(value: &[u8]) -> String {
-    format!("#{}", hex(value, false))
+/// RFC 2253 §2.4: the bytes of its encoding.
+fn encoded(attribute: &AttributeTypeAndValue<'_>) -> String {
+    // What was read as DER can be written as DER.
+    format!("#{}", hex(&attribute.attr_value().to_der_vec().unwrap_or_default(), true))
 }
 
 /// RFC 2253 §2.4; everything outside of printable ASCII as its bytes, as OpenSSL does.
