@@ -6,6 +6,7 @@ use std::fmt;
 use instant_acme::Problem;
 
 use super::challenges::Kind;
+use super::http::Unanswered;
 use super::schedule::Trouble;
 use super::store::StoreError;
 
@@ -71,7 +72,13 @@ impl Failure {
     pub fn advice(&self) -> String {
         match self {
             Self::Store(_) => "hopgate must be able to write the `store` of `[acme]`".into(),
-            Self::Directory(_) => "is `directory` right, and may hopgate connect to it?".into(),
+            Self::Directory(error) => directory_advice(error).into(),
+            Self::Refused(problem) if is(problem, "invalidContact") || is(problem, "unsupportedContact") => {
+                "change `contact` of `[acme]`".into()
+            }
+            Self::Refused(problem) if is(problem, "rejectedIdentifier") => {
+                "it does not issue for that name: take it out of `server_name`, or give the server `ssl_certificate`".into()
+            }
             Self::Refused(problem) if is(problem, "rateLimited") => {
                 "it counts orders and failures of each name: see its page about rate limits".into()
             }
@@ -85,6 +92,18 @@ impl Failure {
             Self::NoChallenge(..) => "listen on port 80 without `ssl`, or on port 443 with it".into(),
             Self::Unproven(name, kind, problem) => unproven_advice(name, *kind, problem.as_ref()),
         }
+    }
+}
+
+fn directory_advice(error: &instant_acme::Error) -> &'static str {
+    match error {
+        instant_acme::Error::Json(_) => "is that the whole URL in `directory`?",
+        instant_acme::Error::Other(error)
+            if error.downcast_ref::<Unanswered>().is_some_and(Unanswered::is_about_certificate) =>
+        {
+            "a CA of your own needs `directory_ca`: the file with what its server's certificate is checked with"
+        }
+        _ => "is `directory` right, and may hopgate connect to it?",
     }
 }
 
@@ -125,6 +144,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => write!(f, "the store cannot be used: {error}"),
+            Self::Directory(instant_acme::Error::Json(error)) => {
+                write!(f, "what is at `directory` does not speak ACME: {error}")
+            }
             Self::Directory(error) => {
                 f.write_str("the directory of the CA cannot be used: ")?;
                 with_causes(f, error)

@@ -1,5 +1,6 @@
 //! The connection to a CA: HTTP/1.1 over TLS, one request after the other, each within a time.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
@@ -34,6 +35,31 @@ const WITHIN: Duration = Duration::from_secs(30);
 const LARGEST: usize = 1 << 20;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request to a CA that had no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Who was asked: host and port, as in the URL.
+    whom: String,
+    why: Failed,
+}
+
+impl Unanswered {
+    /// Whether it is the certificate of the CA's own server that is not believed.
+    pub fn is_about_certificate(&self) -> bool {
+        let why = self.why.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let why = why.and_then(|why| why.downcast_ref::<rustls::Error>());
+        matches!(why, Some(rustls::Error::InvalidCertificate(_)))
+    }
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.whom, self.why)
+    }
+}
+
+impl std::error::Error for Unanswered {}
 
 /// Speaks with one CA.
 #[derive(Clone, Debug)]
@@ -115,11 +141,11 @@ impl HttpClient for Http {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         let http = self.clone();
         let later = self.later.clone();
-        let host = request.uri().host().unwrap_or_default().to_owned();
+        let whom = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         // Streams stay on their thread, and what is returned here need not.
         let answered = tokio::task::spawn_local(timeout(WITHIN, http.ask(request)));
         Box::pin(async move {
-            let failed = |error: Failed| Error::Other(format!("{host}: {error}").into());
+            let failed = |why: Failed| Error::Other(Unanswered { whom, why }.into());
             match answered.await {
                 Ok(Ok(Ok(answer))) => {
                     later.note(&answer);

@@ -1,12 +1,9 @@
 //! `[acme]`, and the servers whose certificates it orders.
 
-use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use http::Uri;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_spanned::Spanned;
 
 use super::Check;
@@ -14,6 +11,7 @@ use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, OneOrMany, Server, Top, Value};
 use crate::config::{Acme, CertificateNames, Listener};
 use crate::routing::host::ServerName;
+use crate::tls::pem;
 use crate::tls::server::Shows;
 
 /// In `tls`.
@@ -109,20 +107,7 @@ impl Check<'_> {
 
     fn directory_ca(&mut self, written: &Value<String>) -> Option<PathBuf> {
         let written = written.given()?;
-        let read = fs::read(written.get_ref()).map_err(|error| error.to_string()).and_then(|pem| {
-            let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-            match certificates {
-                Ok(certificates) if certificates.is_empty() => {
-                    Err("there is no certificate in it".to_owned())
-                }
-                Ok(_) => Ok(()),
-                Err(error) => Err(format!("it is not a PEM file: {error}")),
-            }
-        });
-        if let Err(error) = read {
-            let message = format!("`directory_ca` {}: {error}", written.get_ref());
-            self.mistakes.push(Mistake::new(written.span(), message));
-        }
+        self.content_of(written, "directory_ca", pem::certificates);
         Some(PathBuf::from(written.get_ref()))
     }
 

@@ -239,7 +239,7 @@ impl Check<'_> {
         }
     }
 
-    fn content_of<T>(
+    pub(super) fn content_of<T>(
         &mut self,
         path: &Spanned<String>,
         key: &str,
