@@ -1,6 +1,7 @@
 //! hopgate: a WebSocket-aware reverse proxy. The modules in the order in which a request meets them.
 
 pub mod access;
+pub mod acme;
 pub mod cli;
 pub mod config;
 pub mod nginx;

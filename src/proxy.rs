@@ -87,6 +87,12 @@ async fn settled(
     exchange: &mut Exchange,
     way: Way,
 ) -> Result<Settled, ProxyError> {
+    if way == Way::Start
+        && let Some(proof) = local.shared.challenges.answer_to(exchange.request())
+    {
+        // Before every location and redirect: none of them may come between a CA and its proof.
+        return reply_to(local, client, exchange, Reply::text(proof)).await.map(Settled::Done);
+    }
     let verdict = exchange.take(client, way);
     if let Some(reply) = Reply::of_verdict(verdict, exchange, client)? {
         return reply_to(local, client, exchange, reply).await.map(Settled::Done);

@@ -66,6 +66,12 @@ impl Reply {
         Self { status, fields, body: ReplyBody::Bytes(body) }
     }
 
+    /// A text.
+    pub fn text(text: String) -> Self {
+        let fields = vec![("Content-Type", b"text/plain".to_vec())];
+        Self { status: 200, fields, body: ReplyBody::Bytes(text.into_bytes()) }
+    }
+
     /// A redirect.
     pub fn redirect(status: u16, location: Vec<u8>) -> Self {
         let mut reply = Self::of_status(status);

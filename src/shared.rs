@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use crate::access::Passwords;
+use crate::acme;
 use crate::client::ClientInfo;
 use crate::config::ClientLimits;
 use crate::http1::pump::Buffers;
@@ -27,6 +28,10 @@ pub struct Shared {
     pub resolver: Resolver,
     /// What looks at passwords share.
     pub passwords: Passwords,
+    /// The certificates that were ordered, for those who show them.
+    pub certificates: Arc<acme::served::Served>,
+    /// The challenges that wait for a CA to look.
+    pub challenges: Arc<acme::challenges::Challenges>,
     /// How many tunnels there are; their connections are among those.
     pub tunnels: AtomicUsize,
     /// The number of the next client connection.

@@ -44,6 +44,10 @@ pub struct OneOrMany<T>(pub Vec<Spanned<T>>);
 #[derive(Clone, Debug)]
 pub struct Tables<T>(pub Vec<Spanned<T>>);
 
+/// `[name]`, once.
+#[derive(Clone, Debug)]
+pub struct Only<T>(pub T);
+
 /// A table whose keys are the operator's.
 #[derive(Clone, Debug)]
 pub struct Named<T>(pub Vec<(Spanned<String>, Spanned<T>)>);
@@ -101,6 +105,7 @@ section! {
         upstream: Named<Upstream>,
         limit_req_zone: Named<LimitReqZone>,
         limit_conn_zone: Named<LimitConnZone>,
+        acme: Only<Acme>,
         server: Tables<Server>,
     }
     for_servers: ForServers,
@@ -170,6 +175,17 @@ section! {
         hostnames: bool,
         volatile: bool,
         entries: Named<String>,
+    }
+}
+
+section! {
+    /// `[acme]`
+    Acme at Acme {
+        agree_to_terms: bool,
+        contact: OneOrMany<String>,
+        directory: String,
+        directory_ca: String,
+        store: String,
     }
 }
 
@@ -433,6 +449,8 @@ pub enum Level {
     Map,
     /// `[upstream.NAME]`
     Upstream,
+    /// `[acme]`
+    Acme,
     /// An entry of `listen`.
     Listen,
     /// An entry of `server` of an upstream.
@@ -455,11 +473,12 @@ pub enum Level {
 
 impl Level {
     /// All of them, those first where a key is most likely meant to stand.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Location,
         Self::Server,
         Self::Top,
         Self::Upstream,
+        Self::Acme,
         Self::Map,
         Self::RewriteStep,
         Self::Return,
@@ -485,6 +504,7 @@ impl Level {
             Self::Return => Return::keys(),
             Self::Map => Map::keys(),
             Self::Upstream => Upstream::keys(),
+            Self::Acme => Acme::keys(),
             Self::Listen => Listen::keys(),
             Self::UpstreamServer => UpstreamServer::keys(),
             Self::ErrorLog => ErrorLog::keys(),
@@ -507,6 +527,7 @@ impl Level {
             Self::Return => "in `return = { status = 200, text = \"ok\" }`",
             Self::Map => "in a `[[map]]`",
             Self::Upstream => "in an `[upstream.NAME]`",
+            Self::Acme => "in `[acme]`",
             Self::Listen => "in an entry of `listen`: `{ address = \"8080\", default_server = true }`",
             Self::UpstreamServer => {
                 "in a server of an upstream: `{ address = \"10.0.0.1:3000\", weight = 2 }`"

@@ -1,6 +1,7 @@
 //! The one door from a file to runtime values: [`Config::load`].
 
 mod access;
+mod acme;
 mod check;
 pub mod error;
 pub mod file;
@@ -34,6 +35,7 @@ use crate::upstream::tls::TlsClient;
 pub use access::{
     AccessRules, AuthBasic, ConnZone, LimitConn, LimitReq, Limits, RealIp, RealIpHeader, ReqZone, Zones,
 };
+pub use acme::{Acme, CertificateNames};
 pub use error::{ConfigErrors, Warnings};
 pub use files::{
     Fallback, FileRoot, FileRules, IfModifiedSince, RefusedLinks, Replaced, Symlinks, TryEntry, TryFiles,
@@ -78,6 +80,8 @@ pub struct Config {
     /// The operator's own variables: [`Variable::User`](crate::routing::variables::Variable::User) is a
     /// place in this list.
     pub variables: Vec<OwnVariable>,
+    /// How certificates are ordered, if any server has `tls = "acme"`.
+    pub acme: Option<Acme>,
     /// What in its file will surprise.
     pub warnings: Warnings,
 }

@@ -66,15 +66,38 @@ async fn first(local: &Rc<Local>, client: &mut Client, deadline: Instant) -> Opt
 /// Goes through the handshake with the server that the client asks for; `None` if it has failed.
 async fn shake_hands(
     local: &Rc<Local>,
-    mut client: Client,
+    client: Client,
     hello: Hello,
     deadline: Instant,
     timeout: Duration,
 ) -> Option<Client> {
+    if hello.is_challenge
+        && let Some(config) = local.shared.challenges.proof_for(hello.server_name.as_deref())
+    {
+        prove(local, client, config, deadline).await;
+        return None;
+    }
     let Some((server, config)) = chosen(local, &client, &hello) else {
         leave(local, client, &UNRECOGNIZED_NAME, timeout).await;
         return None;
     };
+    let (mut client, done) = handshake(client, config, deadline).await?;
+    let Stream::Tls(tls) = &client.peer.stream else { return None };
+    if let Err(error) = done {
+        tell(&client, &hello, &error);
+        client.linger(&local.buffers).await;
+        return None;
+    }
+    client.info.tls = Some(Arc::new(TlsSession::new(tls.agreed(), hello.server_name, &server.clients)));
+    Some(client)
+}
+
+/// The handshake itself, and how it has ended; `None` if there was no waiting for it.
+async fn handshake(
+    mut client: Client,
+    config: Arc<ServerConfig>,
+    deadline: Instant,
+) -> Option<(Client, io::Result<()>)> {
     let Peer { stream, ahead } = client.peer;
     let tls = TlsStream::accept(stream, config, ahead).ok()?;
     client.peer = Peer::new(Stream::Tls(Box::new(tls)));
@@ -86,14 +109,14 @@ async fn shake_hands(
         poll_patience(cx, &mut client, deadline).map(|()| None)
     })
     .await?;
-    let Stream::Tls(tls) = &client.peer.stream else { return None };
-    if let Err(error) = done {
-        tell(&client, &hello, &error);
+    Some((client, done))
+}
+
+/// RFC 8737 §3: the handshake is all that the CA came for.
+async fn prove(local: &Rc<Local>, client: Client, config: Arc<ServerConfig>, deadline: Instant) {
+    if let Some((mut client, _)) = handshake(client, config, deadline).await {
         client.linger(&local.buffers).await;
-        return None;
     }
-    client.info.tls = Some(Arc::new(TlsSession::new(tls.agreed(), hello.server_name, &server.clients)));
-    Some(client)
 }
 
 /// The server that a client asks for, or the default one, and how TLS is spoken for it; `None` if it refuses

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::acme::Orders;
 use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
 use crate::shared::Shared;
@@ -64,13 +65,14 @@ impl Server {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
-        let tls = TlsServers::new(&config, None)?;
+        let shared = Arc::<Shared>::default();
+        let tls = TlsServers::new(&config, &shared.certificates, None)?;
         let bound: io::Result<Vec<_>> =
             to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
         Ok(Self {
             bound: bound?,
             state: Arc::new(State::new(config, tls, None)),
-            shared: Arc::default(),
+            shared,
             writer: LogWriter::start()?,
             workers,
             control: mpsc::unbounded_channel(),
@@ -128,6 +130,8 @@ struct Running {
     is_draining: bool,
     /// Over the files of certificates.
     watch: Watch,
+    /// Once a certificate is to be ordered.
+    orders: Option<Orders>,
 }
 
 /// An address that is listened on.
@@ -172,13 +176,15 @@ impl Running {
             workers.push(Worker { orders });
         }
         let watch = Watch::start(state.tls.identities())?;
-        Ok((Self { state, shared, writer, workers, running, listening, is_draining: false, watch }, control))
+        let orders = Orders::start(&state.config, &shared)?;
+        let is_draining = false;
+        Ok((Self { state, shared, writer, workers, running, listening, is_draining, watch, orders }, control))
     }
 
     /// Binds what is new first: if that fails nothing has changed.
     fn reload(&mut self, config: Config) {
         let prepared = LogWriter::check(&config)
-            .and_then(|()| TlsServers::new(&config, Some(&self.state.tls)))
+            .and_then(|()| TlsServers::new(&config, &self.shared.certificates, Some(&self.state.tls)))
             .and_then(|tls| Ok((tls, self.bind_new(&config)?)));
         let (tls, added) = match prepared {
             Ok(prepared) => prepared,
@@ -202,6 +208,7 @@ impl Running {
         let removed: Vec<_> = removed.into_iter().map(|gone| gone.address).collect();
         self.state = Arc::new(State::new(config, tls, Some(&self.state)));
         self.watch.over(self.state.tls.identities());
+        self.order_certificates();
         for bound in &added {
             tracing::info!("listening on {}", bound.local);
         }
@@ -227,6 +234,16 @@ impl Running {
         to_bind(&config.listeners).filter(is_new).map(bind_apart).collect()
     }
 
+    fn order_certificates(&mut self) {
+        match &self.orders {
+            Some(orders) => orders.tend(&self.state.config),
+            None => match Orders::start(&self.state.config, &self.shared) {
+                Ok(orders) => self.orders = orders,
+                Err(error) => tracing::error!(%error, "certificates cannot be ordered"),
+            },
+        }
+    }
+
     fn reopen_logs(&self) {
         for worker in &self.workers {
             let _ = worker.orders.send(Order::FlushLogs);
@@ -237,6 +254,8 @@ impl Running {
 
     fn drain(&mut self) {
         self.is_draining = true;
+        // A successor orders by itself.
+        self.orders = None;
         // Removes the files of Unix-domain sockets: from now on they are a successor's to bind.
         self.listening.clear();
         let until = Instant::now() + self.state.config.shutdown_timeout;

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use super::pem::{self, FileFault, PairFault};
 use super::provider;
+use crate::config::CertificateNames;
 
 /// The files of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +29,8 @@ pub enum Source {
     Files(Vec<Pair>, Option<PathBuf>),
     /// They are made here, for these names.
     SelfSigned(Vec<String>),
+    /// A CA issues them for these names, again and again.
+    Acme(CertificateNames),
 }
 
 /// What is wrong with one of the files of a source.
@@ -68,6 +71,16 @@ impl Identity {
         Ok(Self { source: Source::SelfSigned(names), current: RwLock::new(Arc::from([Arc::new(pair)])) })
     }
 
+    /// Shows a certificate for these names until the CA has issued a newer one.
+    pub fn issued(names: CertificateNames, first: Arc<CertifiedKey>) -> Self {
+        Self { source: Source::Acme(names), current: RwLock::new(Arc::from([first])) }
+    }
+
+    /// Shows this certificate from the next handshake on.
+    pub fn show(&self, certificate: Arc<CertifiedKey>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::from([certificate]);
+    }
+
     /// Reads the files anew, and shows what is in them from the next handshake on. What was shown before stays
     /// if any of them is at fault.
     ///
@@ -85,7 +98,7 @@ impl Identity {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let (pairs, staple) = match &self.source {
             Source::Files(pairs, staple) => (pairs.as_slice(), staple.as_deref()),
-            Source::SelfSigned(_) => (&[][..], None),
+            Source::SelfSigned(_) | Source::Acme(_) => (&[][..], None),
         };
         pairs.iter().flat_map(|pair| [&*pair.certificate, &*pair.key]).chain(staple)
     }

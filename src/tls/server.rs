@@ -13,7 +13,8 @@ use super::clients::{Ask, ClientRules, Lenient};
 use super::identity::Identity;
 use super::provider;
 use super::tickets::{self, Keys, Tickets};
-use crate::config::Config;
+use crate::acme::served::Served;
+use crate::config::{CertificateNames, Config};
 
 /// Versions of TLS, at least one. nginx: `ssl_protocols`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub enum Shows {
     Files(Arc<Identity>),
     /// A certificate that is made when it is needed, for these names: `tls = "self-signed"`.
     SelfSigned(Vec<String>),
+    /// A certificate that is ordered for these names: `tls = "acme"`.
+    Acme(CertificateNames),
     /// Nothing: every handshake is refused. nginx: `ssl_reject_handshake`.
     Nothing,
 }
@@ -109,14 +112,17 @@ pub struct TlsServers {
 
 impl TlsServers {
     /// Puts the rules of servers to use. Of `previous` ones the keys of tickets and what was made here are
-    /// taken over: a reload ends no session.
+    /// taken over: a reload ends no session. Those that are ordered are in `served`.
     ///
     /// # Errors
-    /// Something cannot be made: a self-signed certificate, or keys.
-    pub fn new(config: &Config, previous: Option<&Self>) -> io::Result<Self> {
+    /// Something cannot be made: a self-signed certificate, or keys; or what is ordered cannot be kept.
+    pub fn new(config: &Config, served: &Served, previous: Option<&Self>) -> io::Result<Self> {
         let mut servers = Self::default();
+        if let Some(acme) = &config.acme {
+            served.prepare(acme)?;
+        }
         for server in &config.servers {
-            let server = server.tls.as_ref().map(|rules| servers.server(rules, previous)).transpose();
+            let server = server.tls.as_ref().map(|rules| servers.server(rules, served, previous)).transpose();
             let server = server.map_err(|why| io::Error::other(format!("TLS cannot be prepared: {why}")))?;
             servers.servers.push(server);
         }
@@ -139,10 +145,18 @@ impl TlsServers {
         found
     }
 
-    fn server(&mut self, rules: &TlsRules, previous: Option<&Self>) -> Result<Arc<TlsServer>, String> {
+    fn server(
+        &mut self,
+        rules: &TlsRules,
+        served: &Served,
+        previous: Option<&Self>,
+    ) -> Result<Arc<TlsServer>, String> {
         let identity = match &rules.shows {
             Shows::Files(identity) => Some(Arc::clone(identity)),
             Shows::SelfSigned(names) => Some(self.made(names, previous)?),
+            Shows::Acme(names) => {
+                Some(served.identity(names).ok_or("there is no certificate to begin with")?)
+            }
             Shows::Nothing => None,
         };
         let keys = match rules.tickets {

@@ -236,7 +236,7 @@ fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String
     }
 }
 
-fn server_name(text: &str) -> Result<Vec<ServerName>, (String, Option<String>)> {
+pub(super) fn server_name(text: &str) -> Result<Vec<ServerName>, (String, Option<String>)> {
     if text == "$hostname" {
         return Ok(vec![ServerName::Exact(hostname().to_ascii_lowercase())]);
     }

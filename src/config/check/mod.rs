@@ -1,6 +1,7 @@
 //! Turns a file as written into finished values, and says everything in it that cannot be.
 
 mod access;
+mod acme;
 mod error_pages;
 mod files;
 mod gzip;
@@ -137,6 +138,7 @@ impl<'a> Check<'a> {
         if let [server] = &*servers {
             self.refuse_loops(server, &listeners, &places);
         }
+        let acme = self.acme(file, written, &servers, &listeners);
         let unused = self.names.unused();
         let config = Config {
             workers,
@@ -150,6 +152,7 @@ impl<'a> Check<'a> {
             upstreams: self.upstreams.finish(),
             tls_clients: self.tls_clients.finish(),
             zones: self.zones,
+            acme,
             warnings: Warnings::default(),
         };
         if self.mistakes.iter().all(|mistake| mistake.kind == MistakeKind::Surprising) {

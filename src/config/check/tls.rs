@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_spanned::Spanned;
 
+use super::acme::ACME;
 use super::{Check, plain};
 use crate::config::Listener;
 use crate::config::error::{Mistake, MistakeKind};
@@ -122,6 +123,9 @@ impl Check<'_> {
     fn shows(&mut self, settings: &TlsSettings, written: &Spanned<Server>) -> Option<Shows> {
         if settings.rejects == Some(true) {
             return Some(Shows::Nothing);
+        }
+        if let Some(word) = settings.word.as_ref().filter(|word| word.get_ref() == ACME) {
+            return self.certificate_names(written.get_ref(), word.span()).map(Shows::Acme);
         }
         if settings.word.is_some() {
             return Some(Shows::self_signed(names_of(written.get_ref())));
@@ -257,11 +261,11 @@ impl Check<'_> {
 
     fn tls_word(&mut self, written: &Value<String>) -> Option<Spanned<String>> {
         let word = written.given()?;
-        if word.get_ref() == "self-signed" {
+        if matches!(word.get_ref().as_str(), "self-signed" | ACME) {
             return Some(word.clone());
         }
         let message = format!("`tls` cannot be `{}`", word.get_ref());
-        let help = "write `tls = \"self-signed\"` for a certificate to try it with, or name files: \
+        let help = "write `tls = \"acme\"` for certificates of Let's Encrypt, `tls = \"self-signed\"` for one to try it with, or name files: \
                     `ssl_certificate`, `ssl_certificate_key`; that an address has TLS is said by `ssl` in `listen`";
         self.mistakes.push(Mistake::new(word.span(), message).help(help));
         None

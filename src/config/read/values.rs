@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 use super::Reader;
 use super::section::{FromToml, Table};
 use crate::config::error::Mistake;
-use crate::config::file::{AutoOr, FlagOr, Named, OffOr, OneOrMany, Size, Tables, TextOr};
+use crate::config::file::{AutoOr, FlagOr, Named, OffOr, OneOrMany, Only, Size, Tables, TextOr};
 use crate::config::units::{self, Wrong};
 
 impl Reader {
@@ -279,6 +279,24 @@ fn tables<T: Table>(array: &DeArray<'_>, reader: &mut Reader) -> Vec<Spanned<T>>
         .iter()
         .filter_map(|entry| Some(Spanned::new(entry.span(), reader.section(entry.get_ref().as_table()?))))
         .collect()
+}
+
+impl<T: Table> FromToml for Only<T> {
+    const EXPECTED: &'static str = "a table of its own";
+
+    fn from_toml(key: &str, value: &Spanned<DeValue<'_>>, reader: &mut Reader) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self(reader.section(table))),
+            other => {
+                let message = format!("`{key}` must be {}, not {}", Self::EXPECTED, kind(other));
+                reader.wrong(
+                    value,
+                    message,
+                    Some(format!("write `[{key}]` in a line of its own, and its keys below")),
+                )
+            }
+        }
+    }
 }
 
 impl FromToml for Named<String> {

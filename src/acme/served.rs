@@ -1,0 +1,68 @@
+//! The certificates that servers show, replaced while they run.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
+
+use super::store::Store;
+use crate::config::{Acme, CertificateNames};
+use crate::tls::identity::Identity;
+use crate::tls::provider;
+
+/// The certificates of the process that are ordered, by their names. They outlive a reload.
+#[derive(Debug, Default)]
+pub struct Served {
+    identities: Mutex<HashMap<CertificateNames, Arc<Identity>>>,
+}
+
+impl Served {
+    /// Has something to show for every certificate of a configuration before anybody asks for it: what is in the
+    /// store, else what is made here. What is shown already stays.
+    ///
+    /// # Errors
+    /// The store cannot be written; the text names the folder. Or a certificate cannot be made.
+    pub fn prepare(&self, acme: &Acme) -> io::Result<()> {
+        let store = Store::open(acme).map_err(|error| {
+            io::Error::other(format!("the `store` of `[acme]` cannot be written: {error}"))
+        })?;
+        for names in &acme.certificates {
+            if self.identity(names).is_some() {
+                continue;
+            }
+            let first = match store.certificate(names) {
+                Some(certificate) => certificate.key,
+                None => Arc::new(makeshift(names).map_err(|why| {
+                    io::Error::other(format!("no certificate for {names} can be made: {why}"))
+                })?),
+            };
+            let identity = Arc::new(Identity::issued(names.clone(), first));
+            self.identities.lock().unwrap_or_else(PoisonError::into_inner).insert(names.clone(), identity);
+        }
+        Ok(())
+    }
+
+    /// What is shown for these names; `None` if nothing was prepared for them.
+    pub fn identity(&self, names: &CertificateNames) -> Option<Arc<Identity>> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner).get(names).map(Arc::clone)
+    }
+}
+
+/// What is shown until the first certificate is there. It is kinder than to refuse the handshake: whoever sets a
+/// server up sees that it is there, and what it waits for, and a load balancer that asks for TLS finds it alive.
+fn makeshift(names: &CertificateNames) -> Result<CertifiedKey, String> {
+    let made = || -> Result<_, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut parameters = CertificateParams::new(names.all())?;
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, "hopgate waits for a certificate");
+        Ok((parameters.self_signed(&key)?, key))
+    };
+    let (certificate, key) = made().map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    CertifiedKey::from_der(vec![certificate.der().clone()], key, provider())
+        .map_err(|error| error.to_string())
+}
