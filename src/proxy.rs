@@ -26,13 +26,17 @@ pub async fn handle(
     started: Instant,
 ) -> Option<Client> {
     client.info.requests += 1;
-    let mut exchange = match exchange(local, &client, head, started) {
-        Ok(exchange) => exchange,
-        Err((exchange, error)) => return fail(local, client, *exchange, error).await,
+    let (mut exchange, mut refused) = match exchange(local, &client, head, started) {
+        Ok(exchange) => (exchange, None),
+        Err((exchange, error)) => (*exchange, Some(error)),
     };
     let mut way = Way::Start;
     loop {
-        let result = match settled(local, &mut client, &mut exchange, way).await {
+        let settled = match refused.take() {
+            Some(error) => Err(error),
+            None => settled(local, &mut client, &mut exchange, way).await,
+        };
+        let result = match settled {
             Ok(Settled::Done(done)) => Ok(done),
             Ok(Settled::Proxied(Intent::Forward)) => forward::send(local, &mut client, &mut exchange).await,
             Ok(Settled::Proxied(Intent::Upgrade(upgrade))) => {
@@ -185,17 +189,19 @@ pub(crate) fn found(
         }
     };
     let server = state.server_for(&client.listener, &addressed.host).unwrap_or(0);
-    if let Err(error) = admit(&state, client, server) {
-        return Err(failed(state, server, (error, addressed.into_head())));
-    }
     let mut request = match addressed.check(&state.config.servers[server]) {
         Ok(request) => request,
         Err(error) => return Err(failed(state, server, error)),
     };
     drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
+    let admitted = admit(&state, client, server);
     let exchange = Exchange::new(state, server, Subject::Request(Box::new(request)), client, started);
     exchange.capture_host(client);
-    Ok(exchange)
+    match admitted {
+        Ok(()) => Ok(exchange),
+        // It is a request all the same, for which `error_page` may have something.
+        Err(error) => Err((Box::new(exchange), error)),
+    }
 }
 
 /// Whether a client may send requests to a server, by what the handshake of its connection has shown.

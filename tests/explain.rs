@@ -149,7 +149,7 @@ fn a_program_gets_one_object_with_everything_in_it() {
     assert_eq!(
         keys,
         [
-            "file", "request", "added", "notes", "listener", "server", "steps", "location", "upgrade",
+            "file", "request", "added", "notes", "listener", "tls", "server", "steps", "location", "upgrade",
             "timeouts", "answer", "upstream"
         ]
     );

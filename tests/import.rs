@@ -1,5 +1,7 @@
 //! `hopgate import`: what comes out of the files in `import/`, in the words that stand next to them.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,6 +10,7 @@ use hopgate::config::Config;
 use hopgate::config::file::Level;
 use hopgate::nginx::{ImportError, Options, directives, import_text};
 use proptest::prelude::*;
+use support::{Dir, with_certificates};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
@@ -47,8 +50,9 @@ fn every_file_comes_out_as_it_stands_next_to_it() {
         compare(&path.with_extension("stderr"), &output.stderr);
         compare(&path.with_extension("toml"), &output.stdout);
         assert_eq!(output.status.code(), Some(0), "{}", path.display());
-        if let Err(errors) = Config::load(&path.with_extension("toml")) {
-            panic!("{errors}");
+        let (dir, toml) = (Dir::new(), String::from_utf8(output.stdout).unwrap());
+        if let Err(errors) = Config::parse("here.toml", &with_certificates(&toml, &dir)) {
+            panic!("{}\n{errors}", path.display());
         }
     }
 }
@@ -187,6 +191,19 @@ const PIECES: &[&str] = &[
     "\u{feff}",
     "listen 80;",
     "listen [::]:80 ssl default_server;",
+    "listen 443 ssl http2;",
+    "ssl on;",
+    "http2 on;",
+    "ssl_certificate /no/such.pem;",
+    "ssl_certificate_key /no/such.key;",
+    "ssl_verify_client on;",
+    "ssl_client_certificate /no/such.pem;",
+    "ssl_trusted_certificate x.pem;",
+    "ssl_reject_handshake on;",
+    "proxy_pass https://app;",
+    "proxy_ssl_name $x;",
+    "grpc_pass grpcs://app;",
+    "grpc_set_header Host $host;",
     "server_name _;",
     "server 10.0.0.1;",
     "default 1;",
@@ -210,6 +227,11 @@ const PIECES: &[&str] = &[
     "unknown;",
 ];
 
+/// Whether it is a configuration, wherever the files are that it names.
+fn is_sound(toml: &str) -> bool {
+    Config::parse("random", toml).map_or_else(|errors| errors.are_of_files(), |_| true)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -219,7 +241,7 @@ proptest! {
     ) {
         let text = pieces.concat();
         match import_text(Path::new("random.conf"), &text, &Options::default()) {
-            Ok(imported) => prop_assert!(Config::parse("random", &imported.toml).is_ok()),
+            Ok(imported) => prop_assert!(is_sound(&imported.toml), "{text}\n{}", imported.toml),
             Err(ImportError::Parse(_)) => {}
             Err(ImportError::Bug { toml, errors }) => prop_assert!(false, "{text}\n{toml}\n{errors}"),
         }

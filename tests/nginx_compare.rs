@@ -50,12 +50,17 @@ fn a_map_for_the_connection_field_is_needless() {
     compare(
         "articles/upgrade-map.conf",
         &[
-            get("/").host(host),
-            get("/some/page").host("other.example.com"),
-            post("/form", "x").host(host),
-            websocket("/").host(host),
-            websocket("/some/page?protocol=chat").host(host).field("Sec-WebSocket-Protocol: chat, other"),
-            websocket("/no?refuse=401").host(host),
+            get("/").host(host).over_tls(),
+            get("/some/page").host("other.example.com").over_tls(),
+            post("/form", "x").host(host).over_tls(),
+            websocket("/").host(host).over_tls(),
+            websocket("/some/page?protocol=chat")
+                .host(host)
+                .field("Sec-WebSocket-Protocol: chat, other")
+                .over_tls(),
+            websocket("/no?refuse=401").host(host).over_tls(),
+            // Plain HTTP on the port of TLS.
+            get("/").host(host).at_second_address(),
         ],
     );
 }
@@ -109,7 +114,12 @@ fn a_whole_file_is_read_as_well_as_a_server() {
             let inside = site.split_once("http {").expect("an http block").1;
             inside.rsplit_once('}').expect("its end").0.to_owned()
         },
-        &[get("/"), get("/a?b"), websocket("/"), websocket("/chat")],
+        &[
+            get("/").over_tls(),
+            get("/a?b").over_tls(),
+            websocket("/").over_tls(),
+            websocket("/chat").over_tls(),
+        ],
     );
 }
 
@@ -139,9 +149,9 @@ fn a_chat_behind_a_rewrite_a_page_with_a_router_and_pages_for_errors() {
             get("/50x.html"),
             websocket("/api/chat/ws"),
             websocket("/api/chat/a/b?c=d"),
-            get("/").at_second_address(),
-            get("/api/chat/rooms").at_second_address(),
-            websocket("/api/chat/ws").at_second_address(),
+            get("/").over_tls(),
+            get("/api/chat/rooms").over_tls(),
+            websocket("/api/chat/ws").over_tls(),
         ],
     );
 }
@@ -182,6 +192,42 @@ fn two_services_have_websocket_before_anybody_thought_of_it() {
 }
 
 // The shapes that apps are put behind.
+
+#[test]
+fn a_site_with_tls_and_members_with_certificates() {
+    let (safe, members, some) = ("safe.example.com", "members.example.com", "some.example.com");
+    compare(
+        "apps/tls.conf",
+        &[
+            get("/x?y").host(safe),
+            get("/x").host("www.safe.example.com"),
+            get("/x").host("else.example.com"),
+            get("/").host(safe).over_tls(),
+            get("/page?x=1").host(safe).over_tls(),
+            post("/form", "name=value").host(safe).over_tls(),
+            get("/page").host("www.safe.example.com").over_tls(),
+            get("/page").host("else.example.com").over_tls(),
+            get("/here").host(safe).over_tls(),
+            get("/gone?status=404").host(safe).over_tls(),
+            get("/again/x?y").host(safe).over_tls(),
+            get("/verified/x").host(safe).over_tls(),
+            get("/refused/x").host(safe).over_tls(),
+            websocket("/socket").host(safe).over_tls(),
+            websocket("/again/socket").host(safe).over_tls().only_here(),
+            // Plain HTTP where TLS is spoken.
+            get("/plain?x").host(safe).at_second_address(),
+            get("/").host(members).over_tls(),
+            get("/x").host(members).certificate("member"),
+            get("/x").host(members).certificate("stranger"),
+            websocket("/x").host(members).certificate("member").only_here(),
+            get("/").host(some).over_tls(),
+            get("/").host(some).certificate("member"),
+            get("/").host(some).certificate("stranger"),
+            get("/members/").host(some).over_tls(),
+            get("/members/").host(some).certificate("member"),
+        ],
+    );
+}
 
 #[test]
 fn a_node_app_with_static_files() {

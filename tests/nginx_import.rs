@@ -69,6 +69,7 @@ fn imported(text: &str) -> Result<(), String> {
     match import_text(path, text, &Options::default()) {
         Ok(imported) => match Config::parse("hopgate.toml", &imported.toml) {
             Ok(_) => Ok(()),
+            Err(errors) if errors.are_of_files() => Ok(()),
             Err(errors) => Err(format!("{}\n{errors}", imported.toml)),
         },
         Err(ImportError::Parse(_)) => Ok(()),

@@ -179,6 +179,11 @@ impl ConfigErrors {
         self.source == Source::Flags
     }
 
+    /// Whether all of them are of files that are named, and none of the text itself.
+    pub fn are_of_files(&self) -> bool {
+        self.mistakes.iter().all(|mistake| mistake.kind == MistakeKind::OfFile)
+    }
+
     /// The mistakes in the order of the file; at least one.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes

@@ -459,10 +459,6 @@ impl Config {
     }
 }
 
-/// What is to be done where TLS is wanted.
-const TLS_IN_FRONT: &str = "put something that ends TLS in front of hopgate, and name its address in \
-                            `trusted_proxies`: the app is told `X-Forwarded-Proto: http` otherwise";
-
 /// The most bytes of a file: far more than anybody writes, and little enough to be held.
 const LARGEST_FILE: u64 = 16 << 20;
 

@@ -131,6 +131,11 @@ impl Exchange {
         }
     }
 
+    /// The request, if it is one.
+    pub(crate) fn checked(&self) -> Option<&Request> {
+        self.subject.request()
+    }
+
     /// The head of the upstream's answer. To be asked only once there is one.
     pub fn response(&self) -> &ResponseHead {
         match &self.outcome.response {

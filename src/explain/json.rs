@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::handshake::Handshake;
 use super::setting::Setting;
 use super::upstream::Believed;
 use super::{End, Explanation, Failure, Named, Search, Step, Upgrade, Upstream};
@@ -20,6 +21,7 @@ pub(super) fn json(explanation: &Explanation) -> String {
         "added": explanation.asked.added,
         "notes": explanation.notes,
         "listener": explanation.listener,
+        "tls": explanation.tls.as_ref().map(handshake),
         "server": {
             "name": explanation.server.named.name,
             "line": explanation.server.named.line,
@@ -41,6 +43,29 @@ pub(super) fn json(explanation: &Explanation) -> String {
 /// Bytes that are no UTF-8 have no place in JSON.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn handshake(tls: &Handshake) -> Value {
+    let certificates: Vec<Value> = tls
+        .certificates
+        .iter()
+        .map(|certificate| {
+            json!({
+                "from": certificate.from.name,
+                "line": certificate.from.line,
+                "names": certificate.names,
+                "until": certificate.until,
+            })
+        })
+        .collect();
+    json!({
+        "sni": tls.sni,
+        "server": { "name": tls.server.name, "line": tls.server.line, "why": tls.why },
+        "certificates": certificates,
+        "protocols": tls.protocols,
+        "verify_client": tls.verify_client.name,
+        "verify_client_line": tls.verify_client.line,
+    })
 }
 
 fn named(kind: &str, of: &Named) -> Value {
@@ -108,6 +133,12 @@ fn timeout(setting: &Setting) -> Value {
 
 fn answer(end: &End) -> Value {
     match end {
+        End::Refused => json!({
+            "from": "error",
+            "status": null,
+            "why": "the handshake of TLS is refused",
+            "fields": [],
+        }),
         End::Upstream(_) => json!({ "from": "upstream", "status": null, "why": null }),
         End::Reply { status, fields, body, length } => json!({
             "from": "hopgate",
@@ -152,6 +183,7 @@ fn upstream(upstream: &Upstream) -> Value {
         "name": upstream.named.name,
         "line": upstream.named.line,
         "proxy_pass_line": upstream.pass_line,
+        "http_version": if upstream.is_http2 { "2" } else { "1.1" },
         "tls": tls,
         "method": upstream.method,
         "servers": servers,

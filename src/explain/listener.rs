@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Question;
+use super::handshake::{self, Handshake};
 use crate::client::ClientInfo;
-use crate::config::{Config, ListenAddress, Listener};
+use crate::config::{ListenAddress, Listener, Places};
 use crate::routing::host::Claim;
+use crate::state::State;
 
 /// A port for `$remote_port`: the first of those that systems give to clients.
 const CLIENT_PORT: u16 = 49152;
@@ -14,49 +16,63 @@ const CLIENT_PORT: u16 = 49152;
 pub(super) struct Arrival {
     /// Who would be at its other end.
     pub(super) client: ClientInfo,
+    /// The handshake before it.
+    pub(super) tls: Option<Handshake>,
     /// What had to be assumed.
     pub(super) notes: Vec<String>,
 }
 
 /// The connection on which a request would come.
-pub(super) fn arrival(config: &Config, question: &Question) -> Arrival {
+pub(super) fn arrival(state: &State, places: &Places, question: &Question) -> Arrival {
     let mut notes = Vec::new();
-    let listener = chosen(&config.listeners, question, &mut notes);
+    let listener = chosen(&state.config.listeners, question, &mut notes);
+    let is_secure = question.url.scheme.is_secure();
+    if is_secure && !listener.tls {
+        notes.push(format!("{}{TLS_IN_FRONT}", listener.address));
+    }
+    let shaken =
+        (is_secure && listener.tls).then(|| handshake::of(state, places, listener, question)).flatten();
+    let (tls, session) = shaken.unzip();
     let from = question.from;
-    let local = match listener {
-        ListenAddress::Tcp(address) => Some(local(*address, question)),
+    let local = match listener.address {
+        ListenAddress::Tcp(address) => Some(local(address, question)),
         ListenAddress::Unix(_) => None,
     };
     let client = ClientInfo {
         id: 1,
         address: local.map(|_| SocketAddr::new(from, CLIENT_PORT)),
         local,
-        listener: listener.clone(),
+        listener: listener.address.clone(),
         requests: 1,
-        tls: None,
-        lacks_tls: false,
+        tls: session,
+        lacks_tls: listener.tls && !is_secure,
     };
-    Arrival { client, notes }
+    Arrival { client, tls, notes }
 }
 
-/// The listener on the port of the URL; without one, the first that has a server of that name.
-fn chosen<'a>(listeners: &'a [Listener], question: &Question, notes: &mut Vec<String>) -> &'a ListenAddress {
+const TLS_IN_FRONT: &str = " speaks no TLS: this is the request as it comes from what ends TLS in front of hopgate, which \
+                            adds fields of its own; `--from` its address and `-H 'X-Forwarded-Proto: https'` show them";
+
+/// The listener on the port of the URL; without one, the first that has a server of that name. Of several
+/// that are equal, one that has TLS if the URL has it.
+fn chosen<'a>(listeners: &'a [Listener], question: &Question, notes: &mut Vec<String>) -> &'a Listener {
     let port = question.url.port();
+    let is_right = |listener: &Listener| listener.tls == question.url.scheme.is_secure();
     let on_port =
         |listener: &&Listener| matches!(listener.address, ListenAddress::Tcp(a) if a.port() == port);
     let best = listeners.iter().filter(on_port).max_by_key(|listener| {
         // Of equals the first one of the file, where `max_by_key` takes the last.
         let place = listeners.iter().position(|other| std::ptr::eq(other, *listener)).unwrap_or(0);
-        (likeness(&listener.address, question), std::cmp::Reverse(place))
+        (likeness(&listener.address, question), is_right(listener), std::cmp::Reverse(place))
     });
     if let Some(best) = best {
-        return &best.address;
+        return best;
     }
     let host = question.url.host.to_ascii_lowercase();
-    let claims = |listener: &&Listener| !matches!(listener.servers.claim(&host).1, Claim::Default);
-    let is_tcp = |listener: &&Listener| matches!(listener.address, ListenAddress::Tcp(_));
-    let listener =
-        listeners.iter().find(claims).or_else(|| listeners.iter().find(is_tcp)).unwrap_or(&listeners[0]);
+    let claims = |listener: &Listener| !matches!(listener.servers.claim(&host).1, Claim::Default);
+    let is_tcp = |listener: &Listener| matches!(listener.address, ListenAddress::Tcp(_));
+    let merit = |listener: &&Listener| (is_right(listener), claims(listener), is_tcp(listener));
+    let listener = listeners.iter().rev().max_by_key(merit).unwrap_or(&listeners[0]);
     let all: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
     notes.push(match all.as_slice() {
         [only] => format!("nothing listens on port {port}, only on {only}: that is taken"),
@@ -64,7 +80,7 @@ fn chosen<'a>(listeners: &'a [Listener], question: &Question, notes: &mut Vec<St
             format!("nothing listens on port {port}: {} is taken, of {}", listener.address, all.join(", "))
         }
     });
-    &listener.address
+    listener
 }
 
 /// How well an address goes with the host of the URL. A name is not resolved: `localhost` is this machine,

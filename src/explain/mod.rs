@@ -2,6 +2,7 @@
 //! that it would get. It is found out by the code that serves requests; nothing is sent, bound or resolved.
 
 mod guards;
+mod handshake;
 mod json;
 mod listener;
 mod question;
@@ -19,6 +20,7 @@ use crate::http1::head::{self, HeadError, HeadLimits, Progress, RequestHead};
 use crate::state::State;
 use crate::tls::server::TlsServers;
 
+pub use handshake::{Certificate, Handshake};
 pub use question::{Asked, GivenField, Question, Scheme, Url};
 pub use search::{Candidate, Outcome, Search};
 pub use setting::Setting;
@@ -35,6 +37,8 @@ pub struct Explanation {
     pub notes: Vec<String>,
     /// The address where it arrives.
     pub listener: String,
+    /// The handshake of TLS before it; `None`: there is none.
+    pub tls: Option<Handshake>,
     /// The server that answers; the default one if the head could not be read.
     pub server: Server,
     /// What happened, in its order.
@@ -159,6 +163,8 @@ pub struct Failure {
 /// Where the answer comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
+    /// There is none: the handshake of TLS is refused.
+    Refused,
     /// From an upstream.
     Upstream(Box<Upstream>),
     /// From hopgate.
@@ -187,10 +193,14 @@ impl Explanation {
         // `$request_id` is the same for the same question.
         fastrand::seed(0);
         let asked = question.head();
-        let arrival = listener::arrival(&config, question);
-        let mut notes = arrival.notes;
-        notes.extend(question.url.scheme.is_secure().then(|| TLS.to_owned()));
-        let state = Arc::new(State::new(config, TlsServers::default(), None));
+        // It fails only if the system has no random numbers.
+        let tls = TlsServers::new(&config, None).unwrap_or_default();
+        let state = Arc::new(State::new(config, tls, None));
+        let arrival = listener::arrival(&state, places, question);
+        let notes = arrival.notes;
+        if let Some(tls) = arrival.tls.as_ref().filter(|tls| tls.certificates.is_empty()) {
+            return Self::refused(places, asked, notes, tls.clone(), &arrival.client);
+        }
         let head = read(&asked.head, &state, &arrival.client);
         let walk = walk::Walk::new(&state, places, &arrival.client, &asked);
         let walked = walk.through(head);
@@ -198,6 +208,7 @@ impl Explanation {
             file: places.file().to_owned(),
             notes,
             listener: arrival.client.listener.to_string(),
+            tls: arrival.tls,
             server: walked.server,
             steps: walked.steps,
             location: walked.location,
@@ -208,10 +219,33 @@ impl Explanation {
         }
     }
 
-    /// The status that the client gets; `None`: the upstream chooses it.
+    /// Of a connection that ends before there is a request.
+    fn refused(
+        places: &Places,
+        asked: Asked,
+        notes: Vec<String>,
+        tls: Handshake,
+        client: &crate::client::ClientInfo,
+    ) -> Self {
+        Self {
+            file: places.file().to_owned(),
+            asked,
+            notes,
+            listener: client.listener.to_string(),
+            server: Server { named: tls.server.clone(), why: tls.why.clone() },
+            tls: Some(tls),
+            steps: Vec::new(),
+            location: None,
+            upgrade: None,
+            timeouts: Vec::new(),
+            end: End::Refused,
+        }
+    }
+
+    /// The status that the client gets; `None`: the upstream chooses it, or there is none.
     pub fn status(&self) -> Option<u16> {
         match &self.end {
-            End::Upstream(_) => None,
+            End::Upstream(_) | End::Refused => None,
             End::Reply { status, .. } => Some(*status),
             End::Failure { failure, .. } => Some(failure.status),
         }
@@ -219,7 +253,7 @@ impl Explanation {
 
     /// Whether the request would be answered, with something else than an error.
     pub fn is_served(&self) -> bool {
-        self.status().is_none_or(|status| status < 400)
+        self.end != End::Refused && self.status().is_none_or(|status| status < 400)
     }
 
     /// For a person at a terminal, with colours if it takes them.
@@ -232,9 +266,6 @@ impl Explanation {
         json::json(self)
     }
 }
-
-const TLS: &str = "hopgate speaks no TLS yet: this is the request as it comes from what ends TLS in front of it, \
-                   which adds fields of its own; `--from` its address and `-H 'X-Forwarded-Proto: https'` show them";
 
 /// Reads the head as a connection does, within the limits of the default server.
 fn read(bytes: &[u8], state: &State, client: &crate::client::ClientInfo) -> Result<RequestHead, ProxyError> {

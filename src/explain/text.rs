@@ -1,5 +1,6 @@
 //! An explanation for a person: short sections, one below the other in the order of the request's way.
 
+use super::handshake::Handshake;
 use super::setting::{Setting, time};
 use super::upstream::{Believed, Tls};
 use super::{Candidate, End, Explanation, Failure, Named, Outcome, Search, Step, Upgrade, Upstream, shown};
@@ -25,9 +26,16 @@ pub(super) fn text(explanation: &Explanation, is_colored: bool) -> String {
     page.asked(explanation);
     page.label("listener");
     page.line(&explanation.listener);
+    if let Some(tls) = &explanation.tls {
+        page.handshake(tls);
+    }
+    if explanation.end == End::Refused {
+        return page.out;
+    }
     page.server(explanation);
     page.steps(&explanation.steps);
     match &explanation.end {
+        End::Refused => {}
         End::Upstream(upstream) => page.upstream(upstream),
         End::Reply { status, fields, body, length } => {
             page.reply(*status, fields, body.as_deref(), *length);
@@ -119,9 +127,43 @@ impl Page<'_> {
     fn server(&mut self, explanation: &Explanation) {
         let server = &explanation.server;
         self.label("server");
-        let name = if server.named.name.is_empty() { "(without a name)" } else { &server.named.name };
-        self.line(&self.named(&Named { name: name.to_owned(), line: server.named.line }));
+        self.line(&self.server_name(&server.named));
         self.line(&server.why);
+    }
+
+    fn server_name(&self, server: &Named) -> String {
+        let name = if server.name.is_empty() { "(without a name)" } else { &server.name };
+        self.named(&Named { name: name.to_owned(), line: server.line })
+    }
+
+    fn handshake(&mut self, tls: &Handshake) {
+        self.label("tls");
+        let asked =
+            tls.sni.as_ref().map_or_else(|| "no name (SNI)".to_owned(), |name| format!("{name} (SNI)"));
+        self.line(&format!("asked for {asked}: {}", self.server_name(&tls.server)));
+        self.line(&tls.why);
+        if tls.certificates.is_empty() {
+            self.line(&self.paint(Ink::Bad, "the handshake is refused, with the alert unrecognized_name"));
+        }
+        for (number, certificate) in tls.certificates.iter().enumerate() {
+            let word = if number == 0 { "certificate" } else { "or" };
+            self.line(&format!("{word} {}", self.named(&certificate.from)));
+            let until =
+                certificate.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
+            self.line(&format!("  for {}{until}", certificate.names.join(", ")));
+        }
+        match tls.protocols.as_slice() {
+            ["h2", ..] => self.line("spoken is HTTP/2, or HTTP/1.1 with clients that know no other (ALPN)"),
+            _ => self.line("spoken is HTTP/1.1"),
+        }
+        if tls.verify_client.name != "off" {
+            let place = self.paint(Ink::Faint, &self.place(tls.verify_client.line));
+            let wanted = match tls.verify_client.name.as_str() {
+                "on" => "has to be there and to be right, or the answer is 400; here it is taken to be",
+                _ => "may be there; here it is taken not to be",
+            };
+            self.line(&format!("a client certificate {wanted}  {place}"));
+        }
     }
 
     fn steps(&mut self, steps: &[Step]) {
@@ -256,6 +298,10 @@ impl Page<'_> {
         match upstream.named.line {
             Some(_) => self.line(&format!("{named}   {}", self.paint(Ink::Faint, &pass))),
             None => self.line(&format!("{named}{}", self.paint(Ink::Faint, &pass))),
+        }
+        if upstream.is_http2 {
+            let place = self.paint(Ink::Faint, &self.place(upstream.version_line));
+            self.line(&format!("in HTTP/2  {place}"));
         }
         if let Some(tls) = &upstream.tls {
             self.tls(tls);

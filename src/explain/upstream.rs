@@ -17,6 +17,10 @@ pub struct Upstream {
     pub named: Named,
     /// The line of the `proxy_pass`.
     pub pass_line: Option<usize>,
+    /// Whether it is asked in HTTP/2.
+    pub is_http2: bool,
+    /// The line that says so.
+    pub version_line: Option<usize>,
     /// How TLS is spoken with it.
     pub tls: Option<Tls>,
     /// How a server is chosen, if there are several.

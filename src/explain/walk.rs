@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::handshake;
 use super::search::Searching;
 use super::setting::{self, Kind, Scope, Setting};
 use super::upstream::{self, Sent, Upstream};
 use super::{Asked, End, Failure, Named, Server, Step, shown};
 use crate::client::ClientInfo;
-use crate::config::{Content, FileRoot, Places};
+use crate::config::{Content, FileRoot, Places, UpstreamVersion};
 use crate::error::ProxyError;
 use crate::exchange::{ErrorWay, Exchange, Subject, Way};
 use crate::files::{self, Served as Filed};
@@ -92,29 +93,26 @@ impl<'a> Walk<'a> {
                 Err((Box::new(exchange), error))
             }
         };
-        match found {
-            Ok(mut exchange) => {
-                exchange.trace();
-                exchange.capture_host(self.client);
-                let request = exchange.request();
-                self.target = target(request.path(), request.query().unwrap_or_default());
-                let end = self.follow(&mut exchange);
-                self.walked(&exchange, end)
-            }
-            Err((mut exchange, error)) => {
-                let end = self.failure(&mut exchange, &error);
-                self.walked(&exchange, end)
-            }
+        let (mut exchange, refused) = match found {
+            Ok(exchange) => (exchange, None),
+            Err((exchange, error)) => (*exchange, Some(error)),
+        };
+        exchange.trace();
+        if let Some(request) = exchange.checked() {
+            self.target = target(request.path(), request.query().unwrap_or_default());
+            exchange.capture_host(self.client);
         }
+        let end = self.follow(&mut exchange, refused);
+        self.walked(&exchange, end)
     }
 
-    fn follow(&mut self, exchange: &mut Exchange) -> End {
+    fn follow(&mut self, exchange: &mut Exchange, mut refused: Option<ProxyError>) -> End {
         let mut way = Way::Start;
         loop {
-            let verdict = exchange.take(self.client, way);
-            self.tell(exchange);
-            let served = self.served(exchange, verdict);
-            self.tell(exchange);
+            let served = match refused.take() {
+                Some(error) => Err(error),
+                None => self.part(exchange, way),
+            };
             let error = match served {
                 Ok(Served::End(end)) => return end,
                 Ok(Served::Elsewhere(next)) => {
@@ -139,6 +137,15 @@ impl<'a> Walk<'a> {
                 ErrorWay::Redirect(status, to) => return self.reply(exchange, Reply::redirect(status, to)),
             }
         }
+    }
+
+    /// One part of the way, as `proxy` takes it.
+    fn part(&mut self, exchange: &mut Exchange, way: Way) -> Result<Served, ProxyError> {
+        let verdict = exchange.take(self.client, way);
+        self.tell(exchange);
+        let served = self.served(exchange, verdict);
+        self.tell(exchange);
+        served
     }
 
     /// What is done in the location, as `proxy` does it.
@@ -204,6 +211,8 @@ impl<'a> Walk<'a> {
         });
         Ok(End::Upstream(Box::new(Upstream {
             named,
+            is_http2: location.http_version == UpstreamVersion::Http2,
+            version_line: self.line_of(exchange, "proxy_http_version"),
             pass_line: self.places.own(exchange.server_place(), exchange.location_place(), "proxy_pass"),
             tls: secured.map(|secured| upstream::tls(&secured, |key| self.line_of(exchange, key))),
             method,
@@ -335,17 +344,7 @@ impl<'a> Walk<'a> {
         let host = exchange.host();
         let host = host.as_str();
         let claim = listener.map_or(Claim::Default, |listener| listener.servers.claim(host).1);
-        let why = match claim {
-            Claim::Exact if host.is_empty() => "it is for requests without a host".to_owned(),
-            Claim::Exact => format!("`{host}` is one of its names"),
-            Claim::LeadingWildcard(name) => format!("its name `*{name}` has the host `{host}`"),
-            Claim::TrailingWildcard(name) => format!("its name `{name}*` has the host `{host}`"),
-            Claim::Regex(regex) => format!("its name `~{}` matches the host `{host}`", regex.as_str()),
-            Claim::Default if host.is_empty() => format!("it is the default server of {address}"),
-            Claim::Default => {
-                format!("no server on {address} has the name `{host}`, and it is the default server there")
-            }
-        };
+        let why = handshake::why(claim, host, address);
         let named = Named { name: exchange.server().name.clone(), line: self.places.server(place) };
         Server { named, why }
     }

@@ -2,7 +2,9 @@
 //!
 //! The table drives the conversion, and the one in `docs/nginx.md` is checked against it.
 
-use super::convert::{Carry, access, files, http, logs, proxy, responses, script, settings, upstream};
+use super::convert::{
+    Carry, access, files, grpc, http, logs, proxy, responses, script, settings, tls, upstream,
+};
 
 /// What becomes of a directive.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +101,17 @@ pub fn sounds_like_a_guard(name: &str) -> bool {
     match find(name) {
         Some(State::Guard(..)) => true,
         Some(State::Carried { by: _, key, .. }) => {
-            *key == "access" || matches!(name, "satisfy" | "auth_basic" | "auth_request" | "internal")
+            *key == "access"
+                || matches!(
+                    name,
+                    "satisfy"
+                        | "auth_basic"
+                        | "auth_request"
+                        | "internal"
+                        | "ssl_verify_client"
+                        | "ssl_client_certificate"
+                        | "ssl_crl"
+                )
         }
         Some(_) => false,
         None => GUARDS.iter().any(|word| lower.contains(word)),
@@ -128,8 +140,11 @@ pub fn manual() -> String {
     lines.join("\n")
 }
 
-const TLS: &str = "TLS is not served yet";
-const TLS_IN_FRONT: &str = "put something that ends TLS in front of hopgate";
+const NOT_OPENSSL: &str = "TLS is spoken by rustls, not by OpenSSL";
+const CIPHERS: &str = "there are none but strong ones, in TLS 1.3 and in TLS 1.2: ECDHE with AES-GCM or ChaCha20-Poly1305; \
+                       a peer that knows only others cannot be spoken with";
+const TICKETS: &str = "sessions are resumed by tickets, for which nothing has to be kept, and whose keys change every six hours";
+const NO_HTTP3: &str = settings::NO_HTTP3;
 const NO_CACHE: &str = "hopgate has no cache: every request goes to the upstream";
 const CACHE: &str = "put a cache in front of the upstream if it needs one";
 const STREAMED: &str = "bodies are passed on as they come, with back-pressure, and never buffered whole";
@@ -139,7 +154,7 @@ const NO_TEMP: &str = "nothing is written to temporary files";
 const NO_BODY_FILTER: &str = "bodies are passed on as the upstream sends them";
 const IN_APP: &str = "let the app do it";
 const PROCESS: &str = "the process is systemd's or the container's to look after";
-const NOT_HTTP: &str = "upstreams are spoken to in HTTP/1.1";
+const NOT_HTTP: &str = "upstreams are spoken to in HTTP";
 const HTTP_SERVER: &str = "put an HTTP server before the app, and proxy_pass to it";
 const LUA: &str = "there is no Lua in hopgate";
 const NO_MODULE: &str = "hopgate has nothing like this module of nginx";
@@ -172,7 +187,7 @@ pub const TABLE: &[Row] = &[
     needless("pcre_jit", "regular expressions are always compiled"),
     needless("thread_pool aio aio_write directio directio_alignment read_ahead", KERNEL),
     needless("load_module", "what its directives say is carried over or reported by itself"),
-    reported("ssl_engine", TLS, TLS_IN_FRONT),
+    reported("ssl_engine", NOT_OPENSSL, "leave it out"),
     reported(
         "debug_connection",
         "what is logged does not depend on the client",
@@ -206,16 +221,81 @@ pub const TABLE: &[Row] = &[
     carried("resolver", "HSLU", "needless: the system's is asked, whenever a name is needed", http::resolver),
     needless("resolver_timeout", "names are looked up as the system does it"),
     carried("merge_slashes ignore_invalid_headers", "HS", "reported if it is off", settings::must_be_on),
-    needless("http2 http2_*", "clients are served with HTTP/1.1, which all of them speak"),
-    needless("http3 http3_* quic_*", "clients are served with HTTP/1.1, which all of them speak"),
+    carried("http2", "HS", "", tls::http2),
+    carried("http2_max_concurrent_streams", "HS", "", settings::number),
+    needless("http2_push http2_push_preload", "browsers have given server push up"),
+    needless(
+        "http2_idle_timeout http2_recv_timeout http2_max_requests http2_max_field_size http2_max_header_size",
+        "keepalive_timeout, client_header_timeout, keepalive_requests and client_max_head_size hold for HTTP/2, too",
+    ),
+    needless("http2_*", "memory is taken as it is needed"),
+    needless("http3 http3_* quic_*", NO_HTTP3),
     needless(
         "keepalive_disable keepalive_min_timeout msie_padding msie_refresh",
         "the browsers that needed it are gone",
     ),
-    carried("ssl", "HS", "reported if it is on", http::ssl),
-    guard("ssl_verify_client", "hopgate cannot ask clients for certificates yet", TLS_IN_FRONT),
-    guard("ssl_reject_handshake", TLS, TLS_IN_FRONT),
-    reported("ssl_*", TLS, TLS_IN_FRONT),
+    // TLS of clients.
+    carried("ssl", "HS", "carried over: `ssl` in `listen`", tls::ssl),
+    carried("ssl_certificate ssl_certificate_key", "HS", "", tls::certificate),
+    carried("ssl_protocols", "HS", "", tls::protocols),
+    carried("ssl_session_tickets", "HS", "", tls::tickets),
+    carried("ssl_reject_handshake", "HS", "", settings::flag),
+    carried("ssl_session_timeout", "HS", "", settings::time),
+    carried("ssl_verify_client", "HS", "", settings::text),
+    carried("ssl_client_certificate ssl_crl", "HS", "", tls::guard_file),
+    carried(
+        "ssl_trusted_certificate",
+        "HS",
+        "carried over: `ssl_client_certificate`, if clients are asked for certificates and it is not there",
+        tls::trusted,
+    ),
+    carried("ssl_stapling_file", "HS", "", tls::file),
+    needless(
+        "ssl_stapling ssl_stapling_verify ssl_stapling_responder",
+        "OCSP answers are not fetched: Let's Encrypt has given OCSP up in 2025, and browsers do not wait for it; \
+         ssl_stapling_file has one that something else fetches",
+    ),
+    needless("ssl_ciphers", CIPHERS),
+    needless(
+        "ssl_prefer_server_ciphers",
+        "all ciphers are strong, so that a client may choose the one that is fastest for it",
+    ),
+    needless("ssl_ecdh_curve", "there are none but strong ones: X25519MLKEM768, X25519, P-256 and P-384"),
+    needless("ssl_dhparam", "keys are exchanged over elliptic curves alone, which need no such file"),
+    needless("ssl_session_cache", TICKETS),
+    needless(
+        "ssl_early_data",
+        "early data are not accepted, as anybody can send them again: clients do the whole handshake",
+    ),
+    needless("ssl_buffer_size ssl_dyn_rec_*", "records are as large as what is there to be sent"),
+    needless(
+        "ssl_certificate_cache ssl_object_cache_inheritable ssl_certificate_compression",
+        "files are read once, and again when they change",
+    ),
+    needless(
+        "ssl_verify_depth",
+        "a chain may have as many intermediate certificates as any real one; each has to be signed by the next, up to \
+         a CA of ssl_client_certificate",
+    ),
+    reported(
+        "ssl_password_file",
+        "keys with a password are not read",
+        "write the key without one: openssl pkey -in KEY -out NEW",
+    ),
+    reported(
+        "ssl_session_ticket_key",
+        "hopgate makes the keys of tickets itself and changes them, and shares them with nobody",
+        "leave it out: a client that comes to another machine does the whole handshake",
+    ),
+    guard("ssl_ocsp", "nobody is asked whether a client certificate was revoked", "name a list in ssl_crl"),
+    reported(
+        "ssl_ocsp_*",
+        "nobody is asked whether a client certificate was revoked",
+        "name a list in ssl_crl",
+    ),
+    reported("ssl_conf_command", NOT_OPENSSL, "leave it out"),
+    reported("ssl_key_log", "the keys of connections are told to nobody", "leave it out"),
+    reported("ssl_*", NOT_OPENSSL, "see what it is for"),
     // Locations and what answers in them.
     block("location", "SL", "`[[server.location]]`"),
     block("if", "SLI", "a step of `rewrite`; with more in it than steps, a named location"),
@@ -276,14 +356,14 @@ pub const TABLE: &[Row] = &[
     handler("empty_gif", NO_MODULE, "serve a file with alias"),
     handler("fastcgi_pass", NOT_HTTP, HTTP_SERVER),
     handler("uwsgi_pass scgi_pass memcached_pass tunnel_pass", NOT_HTTP, HTTP_SERVER),
-    handler("grpc_pass", NOT_HTTP, "proxy gRPC with nginx or Envoy"),
+    carried("grpc_pass", "LI", "carried over: `proxy_pass` and `proxy_http_version = \"2\"`", grpc::pass),
     handler("perl js_content content_by_lua content_by_lua_file content_by_lua_block", LUA, IN_APP),
     handler("mp4 flv hls f4f slice", NO_MODULE, "serve the files as they are"),
     handler("dav_methods", "files are only read", IN_APP),
     reported("dav_* create_full_put_path min_delete_depth", "files are only read", IN_APP),
     reported("fastcgi_*", NOT_HTTP, HTTP_SERVER),
     reported("uwsgi_* scgi_* memcached_* tunnel_*", NOT_HTTP, HTTP_SERVER),
-    reported("grpc_*", NOT_HTTP, "proxy gRPC with nginx or Envoy"),
+    carried("grpc_*", "HSL", "as those with `proxy_`, in locations with `grpc_pass` alone", grpc::carry),
     reported("image_filter image_filter_* xslt_* xml_*", NO_MODULE, IN_APP),
     reported("mp4_* perl_modules perl_require", NO_MODULE, IN_APP),
     // Access.
@@ -384,7 +464,12 @@ pub const TABLE: &[Row] = &[
     carried("proxy_redirect", "HSL", "", responses::proxy_redirect),
     carried("proxy_cookie_path proxy_cookie_domain proxy_cookie_flags", "HSL", "", responses::cookie),
     carried("proxy_ignore_client_abort", "HSL", "reported if it is on", settings::must_be_off),
-    needless("proxy_http_version", "upstreams are always spoken to in HTTP/1.1, upgrades included"),
+    carried(
+        "proxy_http_version",
+        "HSL",
+        "carried over if it is 2; 1.0 and 1.1 are needless",
+        proxy::http_version,
+    ),
     needless("proxy_buffering proxy_request_buffering", STREAMED),
     needless("proxy_buffers proxy_buffer_size proxy_busy_buffers_size", STREAMED),
     needless("proxy_cache_bypass proxy_no_cache", "nothing is cached"),
@@ -405,11 +490,24 @@ pub const TABLE: &[Row] = &[
         "transfers have no speed limit",
         "limit them with the kernel, or not at all",
     ),
-    reported(
-        "proxy_ssl_*",
-        "upstreams are spoken to without TLS",
-        "put something that speaks TLS between them",
+    carried("proxy_ssl_verify proxy_ssl_server_name proxy_ssl_session_reuse", "HSL", "", settings::flag),
+    carried("proxy_ssl_name", "HSL", "", settings::text),
+    carried("proxy_ssl_trusted_certificate proxy_ssl_crl", "HSL", "", tls::file),
+    carried("proxy_ssl_certificate proxy_ssl_certificate_key", "HSL", "", tls::file),
+    carried("proxy_ssl_protocols", "HSL", "", tls::protocols),
+    needless("proxy_ssl_ciphers", CIPHERS),
+    needless(
+        "proxy_ssl_verify_depth",
+        "a chain may have as many intermediate certificates as any real one; each has to be signed by the next, up to \
+         a CA that is trusted",
     ),
+    needless("proxy_ssl_certificate_cache", "files are read once, and again when they change"),
+    reported(
+        "proxy_ssl_password_file",
+        "keys with a password are not read",
+        "write the key without one: openssl pkey -in KEY -out NEW",
+    ),
+    reported("proxy_ssl_*", NOT_OPENSSL, "leave it out"),
     carried("ip_hash least_conn", "U", "", upstream::choice),
     carried("hash random", "U", "", upstream::choice),
     carried("keepalive", "U", "", settings::number),

@@ -52,6 +52,26 @@ impl TlsSession {
         }
     }
 
+    /// Of one that has not taken place, as most of them come out: for those who explain what would become of it.
+    pub fn supposed(
+        server_name: Option<String>,
+        alpn: Option<&'static str>,
+        rules: &Arc<ClientRules>,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            version: "TLSv1.3",
+            cipher: cipher(CipherSuite::TLS13_AES_256_GCM_SHA384),
+            curve: curve(NamedGroup::X25519),
+            server_name: server_name.map(Into::into),
+            alpn,
+            is_resumed: false,
+            certificate: None,
+            verdict,
+            rules: Arc::clone(rules),
+        }
+    }
+
     /// Whether a request may go to a server with these rules about client certificates; `None`: it speaks no TLS.
     ///
     /// # Errors

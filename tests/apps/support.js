@@ -16,7 +16,7 @@ export function sha256(data) {
 /** The base URL that a client script is told to use, without a slash at its end. */
 export function base() {
   const url = process.argv[2];
-  if (!url) throw new Error('usage: node SCRIPT http://ADDR');
+  if (!url) throw new Error('usage: node SCRIPT URL');
   // With nothing left to wait for, Node would cancel the tests that follow; so each ends by its own time limit.
   setInterval(() => {}, 60_000);
   return url.replace(/\/$/, '');

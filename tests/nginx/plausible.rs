@@ -28,7 +28,7 @@ const HTTP: [&str; 22] = [
     "underscores_in_headers %flag;",
 ];
 
-const SERVER: [&str; 16] = [
+const SERVER: [&str; 24] = [
     "listen %number;",
     "listen 127.0.0.1:80%number default_server backlog=511;",
     "listen [::]:80;",
@@ -38,7 +38,15 @@ const SERVER: [&str; 16] = [
     "server_name _;",
     "server_name ~^(?<who>%word)\\.example\\.com$ \"\";",
     "ssl_certificate /etc/ssl/%word.pem; ssl_certificate_key /etc/ssl/%word.key; ssl_protocols TLSv1.2 TLSv1.3;",
-    "ssl_verify_client on;",
+    "ssl_verify_client on; ssl_client_certificate /etc/ssl/%word.pem;",
+    "ssl_verify_client %word;",
+    "ssl_trusted_certificate %word.pem; ssl_stapling on; ssl_ciphers HIGH:!aNULL; ssl_session_cache shared:x:10m;",
+    "ssl_reject_handshake %flag;",
+    "ssl_session_timeout %time; ssl_session_tickets %flag;",
+    "ssl %flag; http2 %flag; http2_max_concurrent_streams %number;",
+    "listen %number ssl; listen %number quic reuseport;",
+    "ssl_certificate /etc/ssl/$ssl_server_name.pem; ssl_protocols %word;",
+    "ssl_password_file %word; ssl_ocsp %flag; ssl_crl /etc/ssl/%word;",
     "set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For; real_ip_recursive %flag;",
     "merge_slashes %flag;",
     "if ($host !~ ^(www\\.)?%word\\.com$) { return 444; }",
@@ -94,10 +102,15 @@ const ANYWHERE: [&str; 44] = [
     "default_type %word/%word;",
 ];
 
-const LOCATION: [&str; 24] = [
+const LOCATION: [&str; 29] = [
     "proxy_pass http://%address;",
     "proxy_pass http://%address/%word/;",
     "proxy_pass http://backend;",
+    "proxy_pass https://%address;",
+    "proxy_pass https://backend/%word; proxy_ssl_verify %flag; proxy_ssl_server_name %flag; proxy_ssl_name %value;",
+    "proxy_pass https://%address; proxy_ssl_certificate %word.pem; proxy_ssl_protocols TLSv1 %word; proxy_ssl_crl %word;",
+    "grpc_pass %address; grpc_set_header %name %value; grpc_read_timeout %time;",
+    "grpc_pass grpcs://backend; grpc_ssl_verify %flag; grpc_%word %flag;",
     "proxy_pass http://%word;",
     "proxy_pass http://$%word:%number;",
     "proxy_pass https://%word.example.com/$1?a=$args;",

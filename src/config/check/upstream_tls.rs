@@ -15,7 +15,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
 use super::{Check, plain};
-use crate::config::error::Mistake;
+use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{ForUpstreamTls, OneOrMany, Value};
 use crate::config::{TlsName, UpstreamTls, UpstreamVersion, read_bounded};
 use crate::routing::variables::Template;
@@ -166,7 +166,8 @@ impl Check<'_> {
             Err(error) => {
                 let list = settings.revoked.as_ref().and_then(Option::as_ref).map(Spanned::span);
                 let message = format!("TLS with this upstream cannot be used: {error}");
-                self.mistakes.push(Mistake::new(list.unwrap_or(span), message));
+                let mistake = Mistake::new(list.unwrap_or(span), message);
+                self.mistakes.push(mistake.kind(MistakeKind::OfFile));
                 None
             }
         }
@@ -195,7 +196,7 @@ impl Check<'_> {
                 let help = "install the package `ca-certificates` (in a container it is often missing), name \
                             such a file in the environment variable SSL_CERT_FILE, or name the CA of this \
                             upstream: `proxy_ssl_trusted_certificate = \"/etc/hopgate/ca.pem\"`";
-                self.mistakes.push(Mistake::new(span, message).help(help));
+                self.mistakes.push(Mistake::new(span, message).help(help).kind(MistakeKind::OfFile));
                 None
             }
         }
@@ -229,7 +230,8 @@ impl Check<'_> {
                 error => format!("`proxy_ssl_certificate_key`: the key in {of} cannot be used: {error}"),
             };
             let mistake = Mistake::new(key.span.clone(), message);
-            self.mistakes.push(mistake.also(certificate.span.clone(), "the certificate"));
+            let mistake = mistake.also(certificate.span.clone(), "the certificate");
+            self.mistakes.push(mistake.kind(MistakeKind::OfFile));
             return None;
         }
         Some(Some(Identity { chain: Arc::clone(&certificate.what), key: Arc::clone(&key.what) }))
@@ -456,7 +458,8 @@ impl Check<'_> {
         key: &str,
         (message, help): (impl Display, Option<String>),
     ) -> Option<T> {
-        self.mistakes.push(Mistake::new(at.span(), format!("`{key}`: {message}")).maybe_help(help));
+        let mistake = Mistake::new(at.span(), format!("`{key}`: {message}")).maybe_help(help);
+        self.mistakes.push(mistake.kind(MistakeKind::OfFile));
         None
     }
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use toml::de::DeValue;
 
-use crate::config::TLS_IN_FRONT;
 use crate::config::error::Mistake;
 
 /// What a word of nginx is in hopgate.
@@ -138,20 +137,57 @@ const WORDS: &[(&str, Word)] = &[
     ("autoindex", NotYet("a directory without an index is answered 403")),
     ("include", NotYet("a configuration is one file")),
     ("limit_rate", NotYet("requests and connections are limited, bytes are not: `limit_req`, `limit_conn`")),
-    ("ssl", NotYet(TLS_IN_FRONT)),
+    ("ssl", Instead("write it behind the address: `listen = \"443 ssl\"`")),
+    ("ssl_ciphers", Needless(CIPHERS)),
+    ("ssl_prefer_server_ciphers", Needless("all ciphers are strong: a client may choose")),
+    ("ssl_ecdh_curve", Needless("there are none but strong ones")),
+    ("ssl_dhparam", Needless("keys are exchanged over elliptic curves alone, which need no such file")),
+    ("ssl_session_cache", Needless("sessions are resumed by themselves")),
+    ("ssl_buffer_size", Needless("records are as large as what is there to be sent")),
+    ("ssl_early_data", NotYet("early data are not accepted, as anybody can send them again")),
+    (
+        "ssl_stapling",
+        Instead("write `ssl_stapling_file = \"/etc/hopgate/ocsp.der\"`: answers are not fetched"),
+    ),
+    ("ssl_stapling_verify", Needless("OCSP answers are not fetched")),
+    (
+        "ssl_trusted_certificate",
+        Instead("the CAs of clients stand in `ssl_client_certificate = \"/etc/hopgate/ca.pem\"`"),
+    ),
+    ("ssl_verify_depth", Needless("a chain may be as long as any real one")),
+    ("ssl_password_file", NotYet("write the key without a password: `openssl pkey -in KEY -out NEW`")),
+    ("ssl_ocsp", NotYet("name a list of revoked certificates in `ssl_crl`")),
+    ("proxy_ssl_ciphers", Needless(CIPHERS)),
+    ("proxy_ssl_verify_depth", Needless("a chain may be as long as any real one")),
+    ("proxy_ssl_password_file", NotYet("write the key without a password: `openssl pkey -in KEY -out NEW`")),
+    ("http2_push", Needless("browsers have given server push up")),
+    ("http2_push_preload", Needless("browsers have given server push up")),
+    ("http3", NotYet("browsers use HTTP/2 or HTTP/1.1 on the same port over TCP")),
+    (
+        "grpc_pass",
+        Instead("write `proxy_pass = \"http://127.0.0.1:50051\"` and `proxy_http_version = \"2\"`"),
+    ),
+    ("grpc_read_timeout", Renamed("proxy_read_timeout", "\"60s\"", "")),
+    ("grpc_send_timeout", Renamed("proxy_send_timeout", "\"60s\"", "")),
+    ("grpc_connect_timeout", Renamed("proxy_connect_timeout", "\"5s\"", "")),
+    ("grpc_set_header", Renamed("proxy_set_header", "{ X-Real-IP = \"$remote_addr\" }", "")),
 ];
+
+const CIPHERS: &str =
+    "there are none but strong ones: those of TLS 1.3, and ECDHE with AES-GCM or ChaCha20-Poly1305";
 
 /// Families of directives.
 const PREFIXES: &[(&str, Word)] = &[
-    ("ssl_", NotYet(TLS_IN_FRONT)),
-    ("proxy_ssl_", NotYet("see `proxy_ssl_verify` and its like in the reference")),
+    ("ssl_", NotYet("TLS is spoken by rustls, which knows nothing of OpenSSL's settings")),
+    ("proxy_ssl_", NotYet("TLS is spoken by rustls, which knows nothing of OpenSSL's settings")),
+    ("http2_", Needless("what bounds requests bounds those over HTTP/2, too")),
     ("proxy_cache", NotYet("nothing is cached")),
     ("gzip_static", NotYet("files are compressed on their way, with `gzip = true`")),
     ("gunzip", NotYet("compressed bodies are passed on as the upstream sends them")),
     ("brotli", NotYet("bodies are compressed with `gzip = true`")),
     ("fastcgi_", NotYet("upstreams are spoken to in HTTP")),
     ("uwsgi_", NotYet("upstreams are spoken to in HTTP")),
-    ("grpc_", NotYet("upstreams are spoken to in HTTP/1.1")),
+    ("grpc_", Instead("gRPC has the keys that begin with `proxy_`, and `proxy_http_version = \"2\"`")),
     ("sub_filter", NotYet("bodies are passed on as the upstream sends them")),
     ("limit_", NotYet("requests and connections are limited: `limit_req`, `limit_conn`")),
     ("auth_", NotYet("a location of yours can decide: `auth_request`")),

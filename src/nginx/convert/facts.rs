@@ -29,6 +29,10 @@ pub(super) struct Facts {
     pub(super) names: HashSet<String>,
     /// Those of them that are not only switched off.
     pub(super) in_use: HashSet<String>,
+    /// Groups that other gateways than HTTP have, and nothing else.
+    pub(super) of_gateways: HashSet<String>,
+    /// Whether `https` is the value of a variable, as it may be before `://` in a `proxy_pass`.
+    pub(super) says_https: bool,
 }
 
 impl Facts {
@@ -40,6 +44,7 @@ impl Facts {
             facts.variables.remove(name);
         }
         facts.find_lost_maps(directives);
+        facts.find_groups_of_gateways(directives);
         facts
     }
 
@@ -49,6 +54,9 @@ impl Facts {
             if !super::off::is_off(directive) {
                 self.in_use.insert(directive.name().to_owned());
             }
+            self.says_https |= matches!(directive.name(), "set" | "map" | "default")
+                && directive.texts().any(|word| matches!(word, "https" | "$scheme"))
+                || directive.name() == "proxy_pass" && directive.arg(0).starts_with("$scheme");
             let variable = |place: usize| directive.arg(place).trim_start_matches('$').to_owned();
             match directive.name() {
                 "upstream" => drop(self.upstreams.insert(directive.arg(0).to_ascii_lowercase())),
@@ -103,6 +111,21 @@ impl Facts {
             let Some(used) = used else { return };
             self.upgrade_maps.remove(&used);
         }
+    }
+
+    /// Groups for `fastcgi_pass` and its like, which nothing else names.
+    fn find_groups_of_gateways(&mut self, directives: &[Directive]) {
+        let (mut of_gateways, mut others) = (HashSet::new(), String::new());
+        all(directives, &mut |directive| match directive.name() {
+            "upstream" => {}
+            "fastcgi_pass" | "uwsgi_pass" | "scgi_pass" | "memcached_pass" => {
+                of_gateways.insert(directive.arg(0).to_ascii_lowercase());
+            }
+            _ => others.extend(directive.texts().flat_map(|word| [" ", word])),
+        });
+        let others = others.to_ascii_lowercase();
+        of_gateways.retain(|name| self.upstreams.contains(name) && !others.contains(name.as_str()));
+        self.of_gateways = of_gateways;
     }
 
     /// Maps that need a variable which is not there: with half of its lines a map could open what it

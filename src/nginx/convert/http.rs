@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::facts::Facts;
-use super::server::{is_of_servers, settle_names};
+use super::server::{is_of_servers, settle_names, texts};
+use super::tls::has_word;
 use super::toml::{BLANK, Entry, Header, Item, Table, Value};
-use super::{Convert, Converted, Level, Outer, Scope, folder_of};
+use super::{Convert, Converted, Level, Outer, Scope, folder_of, tls};
 use crate::nginx::directives::{self, State};
 use crate::nginx::parse::{Directive, Parsed, Place};
 use crate::nginx::report::Report;
@@ -25,10 +26,14 @@ pub fn document(parsed: &Parsed, path: &Path, prefix: &Path) -> Converted {
         default_host: false,
         proxies: false,
         serves_files: false,
+        unverified: false,
+        tells_names: false,
     };
     if parsed.directives.is_empty() && parsed.reports.is_empty() {
+        let is_empty = parsed.files.first().is_none_or(|file| file.text.trim().is_empty());
+        let what = if is_empty { "the file is empty" } else { "the file has nothing but comments" };
         let text = "nothing in it is to be served, so the result answers 503; is it the right file?";
-        convert.reports.push(Report::new(Place { file: 0, span: 0..0 }, "the file is empty", text));
+        convert.reports.push(Report::new(Place { file: 0, span: 0..0 }, what, text));
     }
     let top = convert.top(path);
     let Convert { mut reports, notes, .. } = convert;
@@ -45,18 +50,6 @@ pub fn resolver(convert: &mut Convert<'_>, _: &mut Scope, directive: &Directive,
         addresses.join(" ")
     );
     convert.needless(directive, "resolver", &reason);
-}
-
-/// `ssl on`, which nginx itself has given up.
-pub fn ssl(convert: &mut Convert<'_>, _: &mut Scope, directive: &Directive, _: &str) {
-    match directive.arg(0) {
-        "on" => convert.report(
-            directive,
-            "TLS is not served yet, so this server gets plain HTTP; put something that ends TLS in front of it \
-             (and nginx itself wants `listen … ssl` since 1.15)",
-        ),
-        _ => convert.needless(directive, "ssl off", "TLS is not served anyway"),
-    }
 }
 
 impl Convert<'_> {
@@ -155,6 +148,7 @@ impl Convert<'_> {
             servers.push(self.implied_server(&bare, &outer));
         }
         settle_names(&mut servers, &mut self.reports);
+        tls::settle_certificates(&mut servers, &http.table.entries, &mut self.reports);
         if let Some(refusal) = http.refusal.take() {
             for server in &mut servers {
                 super::location::refuse(server, refusal.status, &refusal.comment);
@@ -203,6 +197,9 @@ impl Convert<'_> {
             let host = ("Host".to_owned(), Item::new(Value::text("$proxy_host")));
             default("proxy_set_header", Value::Pairs(vec![host]));
         }
+        if self.unverified {
+            default("proxy_ssl_verify", Value::Bare("false".to_owned()));
+        }
         if self.facts.names.contains("set_real_ip_from") {
             default("real_ip_header", Value::text("X-Real-IP"));
             default("real_ip_recursive", Value::Bare("false".to_owned()));
@@ -213,6 +210,13 @@ impl Convert<'_> {
         // A part of a file is included by one that has `mime.types`.
         if self.serves_files && has_http && !self.parsed.standard_types {
             default("types", Value::Pairs(nginx_types()));
+        }
+        if let Some(verify) = defaults.iter_mut().find(|entry| entry.key == "proxy_ssl_verify") {
+            let lines = [
+                "nginx takes any certificate of an upstream, so that anybody between could be it. Delete the line,",
+                "or name the CA in proxy_ssl_trusted_certificate, and it is verified:",
+            ];
+            verify.comments.extend(lines.map(str::to_owned));
         }
         if let Some(first) = defaults.first_mut() {
             first.comments.push("nginx's defaults, where hopgate has others:".to_owned());
@@ -240,6 +244,19 @@ impl Convert<'_> {
                 "Idle tunnels end after an hour (tunnel_idle_timeout), where nginx ends them after 60s,";
             lines.push(idle.to_owned());
             lines.push("unless proxy_read_timeout or proxy_send_timeout says otherwise.".to_owned());
+        }
+        if top.tables.iter().any(|table| texts(table, "listen").iter().any(|listen| has_word(listen, "ssl")))
+        {
+            lines.push(
+                "HTTP/2 is offered wherever TLS is, WebSocket included; http2 = false switches it off."
+                    .to_owned(),
+            );
+        }
+        if self.tells_names {
+            lines.push(
+                "Upstreams with TLS are told the name in proxy_pass (SNI), where nginx tells them none, unless".to_owned(),
+            );
+            lines.push("proxy_ssl_server_name = false says otherwise.".to_owned());
         }
         if !top.has("access_log") {
             lines.push(

@@ -65,7 +65,12 @@ impl Convert<'_> {
         let before = scope.table.entries.len();
         self.directive(scope, directive);
         let comments = self.kept_comments(directive);
-        if let Some(entry) = scope.table.entries.get_mut(before) {
+        // A remark on what is needless would stand above something else.
+        let is_of = |entry: &Entry| match super::refine::first_origin(&entry.item) {
+            Some(origin) => origin.place == directive.name.place,
+            None => !matches!(&entry.item.value, Value::Pairs(_)),
+        };
+        if let Some(entry) = scope.table.entries.get_mut(before).filter(|entry| is_of(entry)) {
             entry.comments.splice(0..0, comments);
         }
     }
@@ -87,6 +92,8 @@ impl Convert<'_> {
     /// The end of a location: its steps, and what it answers with.
     pub(super) fn finish(&mut self, scope: &mut Scope) {
         self.write_script(scope);
+        self.settle_grpc(scope);
+        self.proxied_with_tls(scope);
         if scope.table.has("proxy_pass") {
             self.proxies = true;
             self.default_host |= !scope.inner().sets_headers;

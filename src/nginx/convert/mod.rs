@@ -4,6 +4,7 @@ pub mod access;
 mod branch;
 mod facts;
 pub mod files;
+pub mod grpc;
 pub mod http;
 mod location;
 pub mod logs;
@@ -16,6 +17,7 @@ pub mod responses;
 pub mod script;
 mod server;
 pub mod settings;
+pub mod tls;
 pub mod toml;
 pub mod upstream;
 mod values;
@@ -68,6 +70,8 @@ pub struct Scope {
     refusal: Option<Refusal>,
     /// Whether nginx's own list of types was included here.
     standard_types: bool,
+    /// What is written for locations with `grpc_pass`.
+    grpc: Vec<Entry>,
     /// What holds here because of what stands further out.
     pub outer: Outer,
 }
@@ -85,6 +89,20 @@ pub struct Outer {
     pub entries: Vec<Entry>,
     /// The path of the innermost location.
     pub path: String,
+    /// The keys for upstreams that are written further out.
+    pub proxy: Vec<String>,
+    /// What is written there for locations with `grpc_pass`.
+    pub grpc: Vec<Entry>,
+    /// Whether the location around this one has `grpc_pass`.
+    pub is_grpc: bool,
+    /// `ssl on`, as old files have it.
+    pub ssl: bool,
+    /// `http2 on`
+    pub http2: bool,
+    /// `ssl_trusted_certificate`, until the server is known.
+    pub trusted: Option<Directive>,
+    /// Whether there is an `ssl_client_certificate`.
+    pub has_client_certificate: bool,
 }
 
 /// Why a location answers nothing but a status.
@@ -114,6 +132,10 @@ pub struct Convert<'a> {
     proxies: bool,
     /// Whether files are served.
     serves_files: bool,
+    /// Whether a location has an upstream with TLS, and nothing is said about its certificate.
+    unverified: bool,
+    /// Whether one has, and nothing is said about the name that it is told.
+    tells_names: bool,
 }
 
 /// What came out of a conversion.
@@ -136,6 +158,7 @@ impl Scope {
             script_at: 0,
             refusal: None,
             standard_types: false,
+            grpc: Vec::new(),
             outer,
         }
     }
@@ -162,7 +185,18 @@ impl Scope {
 
     /// What inner blocks inherit.
     fn inner(&self) -> Outer {
+        let mut proxy = self.outer.proxy.clone();
+        let own = self.table.entries.iter().filter(|entry| !entry.is_off && entry.key.starts_with("proxy_"));
+        proxy.extend(own.map(|entry| entry.key.clone()));
         Outer {
+            proxy,
+            grpc: branch::merged(&self.outer.grpc, &self.grpc),
+            is_grpc: grpc::is_grpc(&self.table.entries),
+            ssl: self.outer.ssl,
+            http2: self.outer.http2,
+            trusted: self.outer.trusted.clone(),
+            has_client_certificate: self.outer.has_client_certificate
+                || self.table.has("ssl_client_certificate"),
             sets_headers: self.outer.sets_headers || self.table.has("proxy_set_header"),
             root: self.outer.root || self.table.has("root"),
             types: self.outer.types || self.table.has("types"),
@@ -217,12 +251,6 @@ impl Convert<'_> {
 
     /// What guards access is not left out: it refuses.
     fn guard(&mut self, scope: &mut Scope, directive: &Directive, why: &str, instead: &str) {
-        if directive.name() == "ssl_verify_client"
-            && matches!(directive.arg(0), "optional" | "optional_no_ca")
-        {
-            // What is optional guards nothing by itself; variables that tell of it are not known.
-            return self.report(directive, &format!("{why}; {instead}"));
-        }
         self.report(directive, &format!("{why}, so everything that it guards is answered 403; {instead}"));
         scope.refuse(
             403,
@@ -318,5 +346,6 @@ fn shortened(line: &str) -> String {
 
 /// The folder that a file stands in.
 fn folder_of(path: &Path) -> PathBuf {
-    path.parent().map(Path::to_owned).unwrap_or_default()
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }

@@ -22,22 +22,15 @@ const OWN: &[&str] = &[
 
 /// `proxy_pass URL`
 pub fn pass(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    let url = directive.arg(0);
-    let line = super::shortened(&directive.line());
-    if let Some(rest) = url.strip_prefix("https://") {
-        let instead = format!(
-            "let the app at {} take plain HTTP, or put something that speaks TLS before it",
-            host(rest)
-        );
-        convert.report(
-            directive,
-            &format!("TLS to upstreams is not there yet, so this is answered 501; {instead}"),
-        );
-        scope.refuse(501, format!("nginx has `{line}` here: TLS to upstreams is not there yet."));
-        scope.set(key, text(directive, url));
-        return;
-    }
+    debug_assert_eq!(key, "proxy_pass");
+    pass_to(convert, scope, directive, directive.arg(0));
+}
+
+/// What is answered by the server at a URL.
+pub(super) fn pass_to(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, url: &str) {
+    let key = "proxy_pass";
     if convert.mentions_unknown(directive, &[url], "this is answered 503; write where requests go") {
+        let line = super::shortened(&directive.line());
         scope.refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
         scope.set(key, text(directive, url));
         return;
@@ -83,6 +76,17 @@ pub fn set_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
     }
 }
 
+/// `proxy_http_version 1.0 | 1.1 | 2`
+pub fn http_version(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, _: &str) {
+    match directive.arg(0) {
+        "2" | "2.0" => scope.set("proxy_http_version", text(directive, "2")),
+        _ => {
+            let reason = "upstreams are spoken to in HTTP/1.1, upgrades included";
+            convert.needless(directive, "proxy_http_version", reason);
+        }
+    }
+}
+
 /// `proxy_next_upstream WHEN …`
 pub fn next_upstream(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     let words: Vec<&str> = directive.texts().collect();
@@ -101,7 +105,9 @@ pub fn next_upstream(convert: &mut Convert<'_>, scope: &mut Scope, directive: &D
 impl Convert<'_> {
     /// A host without a dot and a port is taken for a group in hopgate: a real host gets its port.
     fn with_port(&mut self, directive: &Directive, url: &str) -> String {
-        let Some(rest) = url.strip_prefix("http://").filter(|rest| !rest.starts_with("unix:")) else {
+        let (scheme, port) = if url.starts_with("https://") { ("https", 443) } else { ("http", 80) };
+        let rest = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+        let Some(rest) = rest.filter(|rest| !rest.starts_with("unix:")) else {
             return url.to_owned();
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -112,14 +118,10 @@ impl Convert<'_> {
             return url.to_owned();
         }
         let text = format!(
-            "there is no upstream `{authority}` in what was imported, so it is taken for the host `{authority}`, port 80, \
+            "there is no upstream `{authority}` in what was imported, so it is taken for the host `{authority}`, port {port}, \
              as nginx does; write [upstream.{authority}] if it is a group"
         );
         self.report(directive, &text);
-        format!("http://{authority}:80{uri}")
+        format!("{scheme}://{authority}:{port}{uri}")
     }
-}
-
-fn host(rest: &str) -> &str {
-    rest.split('/').next().unwrap_or(rest)
 }

@@ -6,7 +6,7 @@ use super::Converted;
 use super::location::refuse;
 use super::toml::{Address, Entry, Header, Item, Origin, Table, Value};
 use super::write::Written;
-use crate::config::error::Mistake;
+use crate::config::error::{Mistake, MistakeKind};
 use crate::config::{Config, ConfigErrors};
 use crate::nginx::parse::File;
 use crate::nginx::report::Report;
@@ -27,6 +27,9 @@ const ESSENTIAL: &[&str] = &[
     "auth_basic",
     "auth_basic_user_file",
     "auth_request",
+    "ssl_verify_client",
+    "ssl_client_certificate",
+    "ssl_crl",
 ];
 
 /// Stands above the status of what is not carried over.
@@ -48,15 +51,22 @@ pub fn until_it_is_right(
         let written = converted.top.write();
         let errors = match check(&written.text) {
             Ok(_) => return Ok(imported(converted, written, files)),
+            Err(errors) if errors.are_of_files() => {
+                tell_files(&mut converted, &written, errors.mistakes());
+                return Ok(imported(converted, written, files));
+            }
             Err(errors) => errors,
         };
-        if !take_out(&mut converted, &written, errors.mistakes()) {
+        let of_text = |mistake: &&Mistake| mistake.kind != MistakeKind::OfFile;
+        let mistakes: Vec<&Mistake> = errors.mistakes().iter().filter(of_text).collect();
+        if !take_out(&mut converted, &written, &mistakes) {
             return Err(ImportError::Bug { toml: written.text, errors });
         }
     }
     let written = converted.top.write();
     match check(&written.text) {
         Ok(_) => Ok(imported(converted, written, files)),
+        Err(errors) if errors.are_of_files() => Ok(imported(converted, written, files)),
         Err(errors) => Err(ImportError::Bug { toml: written.text, errors }),
     }
 }
@@ -71,11 +81,28 @@ fn imported(mut converted: Converted, written: Written, files: &[File]) -> Impor
     }
 }
 
+/// Files that are named and not here are no mistakes of the text: the import may run on another machine
+/// than the configuration is for.
+fn tell_files(converted: &mut Converted, written: &Written, mistakes: &[Mistake]) {
+    for mistake in mistakes {
+        let Some(address) = written.around(mistake.span.start).next() else { continue };
+        let Some((entry, inner)) = address.inner.split_first() else { continue };
+        let Some(table) = converted.top.at_mut(&address.tables) else { continue };
+        let Some(entry) = table.entries.get(*entry) else { continue };
+        let Some(origin) = nearest_origin(&entry.item, inner) else { continue };
+        let text = format!(
+            "{}; the line is in the result all the same, and `hopgate check` says this until the file is there",
+            mistake.message
+        );
+        converted.reports.push(Report::new(origin.place, &origin.directive, &text));
+    }
+}
+
 /// Whether anything was taken out. Places are told before anything moves, so the last ones go first, and
 /// of a table that begins to refuse only one.
-fn take_out(converted: &mut Converted, written: &Written, mistakes: &[Mistake]) -> bool {
+fn take_out(converted: &mut Converted, written: &Written, mistakes: &[&Mistake]) -> bool {
     let mut found: Vec<(Address, &Mistake)> = Vec::new();
-    for mistake in mistakes {
+    for &mistake in mistakes {
         let Some(address) = written.around(mistake.span.start).next() else { continue };
         found.push((address.clone(), mistake));
     }
@@ -225,7 +252,7 @@ fn nearest_origin(item: &Item, way: &[usize]) -> Option<Origin> {
 }
 
 /// Of the first value in it that has one.
-fn first_origin(item: &Item) -> Option<&Origin> {
+pub(super) fn first_origin(item: &Item) -> Option<&Origin> {
     let inner = || match &item.value {
         Value::List(items) => items.iter().find_map(first_origin),
         Value::Pairs(pairs) => pairs.iter().find_map(|(_, item)| first_origin(item)),

@@ -18,6 +18,13 @@ pub fn add_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
     {
         return;
     }
+    if name.eq_ignore_ascii_case("Alt-Svc") && is_of_http3(directive.arg(1)) {
+        let text = format!(
+            "{}, so that the field is left out: browsers would look there in vain",
+            super::settings::NO_HTTP3
+        );
+        return convert.report(directive, &text);
+    }
     let always = directive.arg(2) == "always";
     let value = convert.field_value(directive);
     let value = match always {
@@ -43,6 +50,14 @@ pub fn add_header(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Dire
             known.value = Value::List(vec![first, value]);
         }
     }
+}
+
+/// Whether an `Alt-Svc` has nothing to offer but HTTP/3 (RFC 7838 §3).
+fn is_of_http3(value: &str) -> bool {
+    let is_of_it = |offer: &str| ["h3", "hq", "quic"].iter().any(|name| offer.trim_start().starts_with(name));
+    let offers =
+        || value.split(',').filter(|offer| !offer.trim().chars().all(|c| c.is_ascii_digit() || c == '"'));
+    offers().next().is_some() && offers().all(is_of_it)
 }
 
 impl Convert<'_> {

@@ -44,6 +44,7 @@ impl Convert<'_> {
             }
         }
         self.complete_types(scope);
+        self.settle_tls(scope);
         let try_files = self.take(scope, "try_files");
         self.write_script(scope);
         let inner = scope.inner();
@@ -61,6 +62,12 @@ impl Convert<'_> {
         }
         scope.table.tables.append(&mut self.made);
         self.refuse_if_asked(scope);
+        // Certbot writes `listen` last.
+        scope.table.entries.sort_by_key(|entry| match entry.key.as_str() {
+            "listen" => 0,
+            "server_name" => 1,
+            _ => 2,
+        });
     }
 
     fn take(&mut self, scope: &mut Scope, key: &str) -> Option<Entry> {
@@ -138,7 +145,7 @@ impl Convert<'_> {
 
 /// Whether a directive can stand in a location and nowhere outside.
 pub(super) fn is_of_locations(name: &str) -> bool {
-    matches!(name, "proxy_pass" | "alias" | "internal" | "limit_except")
+    matches!(name, "proxy_pass" | "grpc_pass" | "alias" | "internal" | "limit_except")
         || matches!(crate::nginx::directives::find(name), Some(crate::nginx::directives::State::Handler(..)))
 }
 
@@ -222,7 +229,7 @@ pub(super) fn socket(listen: &str) -> String {
         .map_or_else(|_| address.to_owned(), |address| address.to_string())
 }
 
-fn texts(table: &Table, key: &str) -> Vec<String> {
+pub(super) fn texts(table: &Table, key: &str) -> Vec<String> {
     let Some(entry) = table.find(key) else { return Vec::new() };
     let text = |item: &Item| if let Value::Text(text) = &item.value { text.clone() } else { String::new() };
     match &entry.item.value {

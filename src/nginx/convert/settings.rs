@@ -190,19 +190,21 @@ pub fn server_name(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directive
     }
 }
 
+/// Why HTTP/3 is not missed.
+pub const NO_HTTP3: &str = "HTTP/3 is not served: browsers use HTTP/2 or HTTP/1.1 on the same port over TCP";
+
 /// `listen`: an address and what is said about it.
 pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    let (mut is_default, mut both, mut tls) = (false, false, false);
+    let (mut is_default, mut both, mut tls, mut http2) = (false, false, false, false);
     for word in directive.texts().skip(1) {
         let name = word.split('=').next().unwrap_or(word);
         match name {
             "default_server" | "default" => is_default = true,
             "ipv6only" => both = word == "ipv6only=off",
             "ssl" => tls = true,
-            "http2" | "spdy" | "quic" => {
-                let reason = "clients are served with HTTP/1.1, which all of them speak";
-                convert.needless(directive, &format!("listen … {name}"), reason);
-            }
+            "http2" => http2 = true,
+            "spdy" => convert.needless(directive, "listen … spdy", "HTTP/2 has taken its place"),
+            "quic" => {}
             "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "bind"
             | "fastopen" | "accept_filter" | "multipath" => {
                 let reason = "hopgate sets its sockets up by itself";
@@ -216,15 +218,17 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
             _ => convert.report(directive, &format!("`{word}` is not known behind an address")),
         }
     }
-    if directive.texts().skip(1).any(|word| word == "quic") && !tls {
-        return convert.report(directive, "HTTP/3 is not served; clients use the other addresses");
+    if directive.texts().skip(1).any(|word| word == "quic") {
+        return convert.needless(directive, "listen … quic", NO_HTTP3);
     }
-    if tls {
-        let text = "TLS is not served yet: this address gets plain HTTP; put something that ends TLS in front of it \
-                    (`$scheme` is `http` then)";
-        convert.report(directive, text);
+    if tls && http2 {
+        convert.needless(directive, "listen … http2", super::tls::HTTP2);
     }
-    let default = if is_default { " default_server" } else { "" };
+    let mut words = String::new();
+    for (word, is_said) in [("ssl", tls), ("http2", http2 && !tls), ("default_server", is_default)] {
+        words.push_str(if is_said { " " } else { "" });
+        words.push_str(if is_said { word } else { "" });
+    }
     for address in addresses(directive.arg(0), both) {
         let socket = super::server::socket(&address);
         let is_known = match scope.table.find(key).map(|entry| &entry.item.value) {
@@ -234,17 +238,8 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
             _ => false,
         };
         if !is_known {
-            scope.table.push(key, Item::from(Value::text(format!("{address}{default}")), origin(directive)));
+            scope.table.push(key, Item::from(Value::text(format!("{address}{words}")), origin(directive)));
         }
-    }
-    if tls && let Some(entry) = scope.table.entries.iter_mut().find(|entry| entry.key == key) {
-        let before = entry.comments.pop_if(|line| line.starts_with("nginx has TLS on "));
-        let addresses =
-            before.as_deref().and_then(|line| line.strip_prefix("nginx has TLS on ")?.split_once(": hop"));
-        let addresses = addresses.map_or(String::new(), |(addresses, _)| format!("{addresses} and "));
-        let line =
-            format!("nginx has TLS on {addresses}{}: hopgate takes plain HTTP there.", directive.arg(0));
-        entry.comments.push(line);
     }
 }
 

@@ -85,7 +85,7 @@ pub struct Address {
 pub const BLANK: &str = "\n";
 
 /// Keys whose only value stands without brackets.
-const SHORT: &[&str] = &["listen", "server_name", "error_page"];
+const SHORT: &[&str] = &["listen", "server_name", "error_page", "ssl_certificate", "ssl_certificate_key"];
 
 impl Value {
     /// A text.

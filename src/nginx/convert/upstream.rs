@@ -8,6 +8,11 @@ use crate::nginx::parse::Directive;
 impl Convert<'_> {
     /// `upstream NAME { … }`
     pub(super) fn upstream(&mut self, directive: &Directive) -> Option<Table> {
+        if self.facts.of_gateways.contains(&directive.arg(0).to_ascii_lowercase()) {
+            let text = "nothing speaks HTTP with it, so it is left out with what is not carried over";
+            self.report(directive, text);
+            return None;
+        }
         let header = Header::One(vec!["upstream".to_owned(), directive.arg(0).to_owned()]);
         let mut scope = Scope::new(Level::Upstream, header, Outer::default());
         scope.table.comments = self.kept_comments(directive);

@@ -84,8 +84,15 @@ impl Reader {
         if !self.missing.insert(pattern.to_owned()) {
             return;
         }
-        let text =
-            format!("{pattern} is not there: what it says is not in the result; import it where it is");
+        let text = match pattern.ends_with("/options-ssl-nginx.conf") {
+            // All of it: versions, ciphers, and how sessions are resumed.
+            true => format!(
+                "{pattern} is not there, and needs not be: it is certbot's, for settings of TLS that hopgate has by itself"
+            ),
+            false => {
+                format!("{pattern} is not there: what it says is not in the result; import it where it is")
+            }
+        };
         self.reports.push(Report::new(directive.name.place.clone(), "include", &text));
     }
 

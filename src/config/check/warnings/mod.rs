@@ -9,6 +9,7 @@ mod shadows;
 mod slashes;
 mod strays;
 mod timeouts;
+mod tls;
 mod unreachable;
 mod unused;
 mod upstream_tls;
@@ -50,6 +51,7 @@ pub(super) fn find(file: &Top, text: &str, config: &Config, unused: &HashSet<Str
     lists::find(&file.for_locations, &mut found);
     expressions::find(file, &mut found);
     groups::find(file, config, &mut found);
+    tls::find(file, config, &mut found);
     unused::find(file, config, unused, &mut found);
     found
 }
