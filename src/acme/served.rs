@@ -29,6 +29,19 @@ impl Served {
         let store = Store::open(acme).map_err(|error| {
             io::Error::other(format!("the `store` of `[acme]` cannot be written: {error}"))
         })?;
+        self.fill(acme, &store)
+    }
+
+    /// What would be shown, for those who only look: the store is read, if it is there, and not touched.
+    ///
+    /// # Errors
+    /// A certificate cannot be made.
+    pub fn supposed(acme: &Acme) -> io::Result<Self> {
+        let served = Self::default();
+        served.fill(acme, &Store::of(acme)).map(|()| served)
+    }
+
+    fn fill(&self, acme: &Acme, store: &Store) -> io::Result<()> {
         for names in &acme.certificates {
             if self.identity(names).is_some() {
                 continue;

@@ -96,6 +96,14 @@ fn shown(identity: &Identity, places: &Places, server: usize) -> Vec<Certificate
             let name = pair.map(|pair| pair.certificate.display().to_string()).unwrap_or_default();
             Named { name, line: places.for_server(server, "ssl_certificate") }
         }
+        Source::Acme(_) if is_own_issuer(certificate) => Named {
+            name: "made by hopgate, until the first one is issued by the CA".to_owned(),
+            line: places.for_server(server, "tls"),
+        },
+        Source::Acme(_) => Named {
+            name: "ordered by hopgate, from the `store` of `[acme]`".to_owned(),
+            line: places.for_server(server, "tls"),
+        },
         Source::SelfSigned(_) => Named {
             name: "made by hopgate, and signed by nobody else".to_owned(),
             line: places.for_server(server, "tls"),
@@ -106,10 +114,14 @@ fn shown(identity: &Identity, places: &Places, server: usize) -> Vec<Certificate
     certificates
         .map(|certificate| {
             let (names, until) = names_and_end(certificate);
-            let is_made = matches!(identity.source, Source::SelfSigned(_));
+            let is_made = !matches!(identity.source, Source::Files(..)) && is_own_issuer(certificate);
             Certificate { from: from(certificate), names, until: until.filter(|_| !is_made) }
         })
         .collect()
+}
+
+fn is_own_issuer(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, own)| own.issuer == own.subject)
 }
 
 /// The names that a certificate is for, and the last moment of it.

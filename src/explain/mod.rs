@@ -14,6 +14,7 @@ mod walk;
 
 use std::sync::Arc;
 
+use crate::acme::served::Served;
 use crate::config::{Config, Places};
 use crate::error::{ProxyError, reason};
 use crate::http1::head::{self, HeadError, HeadLimits, Progress, RequestHead};
@@ -193,8 +194,9 @@ impl Explanation {
         // `$request_id` is the same for the same question.
         fastrand::seed(0);
         let asked = question.head();
-        // It fails only if the system has no random numbers.
-        let tls = TlsServers::new(&config, None).unwrap_or_default();
+        // These fail only if the system has no random numbers.
+        let served = config.acme.as_ref().and_then(|acme| Served::supposed(acme).ok()).unwrap_or_default();
+        let tls = TlsServers::new(&config, &served, None).unwrap_or_default();
         let state = Arc::new(State::new(config, tls, None));
         let arrival = listener::arrival(&state, places, question);
         let notes = arrival.notes;

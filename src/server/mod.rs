@@ -66,7 +66,7 @@ impl Server {
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
         let shared = Arc::<Shared>::default();
-        let tls = TlsServers::new(&config, &shared.certificates, None)?;
+        let tls = prepare_tls(&config, &shared, None)?;
         let bound: io::Result<Vec<_>> =
             to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
         Ok(Self {
@@ -184,7 +184,7 @@ impl Running {
     /// Binds what is new first: if that fails nothing has changed.
     fn reload(&mut self, config: Config) {
         let prepared = LogWriter::check(&config)
-            .and_then(|()| TlsServers::new(&config, &self.shared.certificates, Some(&self.state.tls)))
+            .and_then(|()| prepare_tls(&config, &self.shared, Some(&self.state.tls)))
             .and_then(|tls| Ok((tls, self.bind_new(&config)?)));
         let (tls, added) = match prepared {
             Ok(prepared) => prepared,
@@ -278,6 +278,17 @@ impl Running {
         let _ = self.running.recv_timeout(OBEYED_WITHIN);
         self.writer.flush();
     }
+}
+
+/// Has something to show for every certificate that is ordered, and puts the rules of servers to use.
+///
+/// # Errors
+/// The store of those that are ordered cannot be written, or something cannot be made.
+fn prepare_tls(config: &Config, shared: &Shared, previous: Option<&TlsServers>) -> io::Result<TlsServers> {
+    if let Some(acme) = &config.acme {
+        shared.certificates.prepare(acme)?;
+    }
+    TlsServers::new(config, &shared.certificates, previous)
 }
 
 /// Deals the sockets of addresses out to workers, one of each address to each worker.

@@ -112,15 +112,12 @@ pub struct TlsServers {
 
 impl TlsServers {
     /// Puts the rules of servers to use. Of `previous` ones the keys of tickets and what was made here are
-    /// taken over: a reload ends no session. Those that are ordered are in `served`.
+    /// taken over: a reload ends no session. Those that are ordered are in `served` already.
     ///
     /// # Errors
-    /// Something cannot be made: a self-signed certificate, or keys; or what is ordered cannot be kept.
+    /// Something cannot be made: a self-signed certificate, or keys.
     pub fn new(config: &Config, served: &Served, previous: Option<&Self>) -> io::Result<Self> {
         let mut servers = Self::default();
-        if let Some(acme) = &config.acme {
-            served.prepare(acme)?;
-        }
         for server in &config.servers {
             let server = server.tls.as_ref().map(|rules| servers.server(rules, served, previous)).transpose();
             let server = server.map_err(|why| io::Error::other(format!("TLS cannot be prepared: {why}")))?;
