@@ -205,7 +205,7 @@ fn a_setting_that_the_ca_does_not_take_is_named() {
 }
 
 #[test]
-fn check_asks_nobody_and_makes_nothing() {
+fn check_and_explain_ask_nobody_and_make_nothing() {
     let site = Site::new();
     let directory = TcpListener::bind("127.0.0.1:0").expect("a port to listen on");
     directory.set_nonblocking(true).expect("a socket");
@@ -216,9 +216,13 @@ fn check_asks_nobody_and_makes_nothing() {
     );
     let file = site.store.join("hopgate.toml");
     fs::write(&file, site.config(&acme, "\"a.test\"")).expect("a file can be written");
-    let check = Command::new(env!("CARGO_BIN_EXE_hopgate")).arg("check").arg("--config").arg(&file).output();
-    let check = check.expect("hopgate can be run");
-    assert!(check.status.success(), "{check:?}");
+    let url = format!("https://a.test:{}/", site.tls.port());
+    for arguments in [&["check"][..], &["explain", &url]] {
+        let ran =
+            Command::new(env!("CARGO_BIN_EXE_hopgate")).args(arguments).arg("--config").arg(&file).output();
+        let ran = ran.expect("hopgate can be run");
+        assert!(ran.status.success(), "{ran:?}");
+    }
     let nobody = directory.accept().map(|_| ()).map_err(|error| error.kind());
     assert_eq!(nobody, Err(std::io::ErrorKind::WouldBlock));
     assert!(!site.store.join("store").exists());

@@ -69,6 +69,8 @@ impl Ca {
             // Proofs are looked for without waits, and every name is looked at anew.
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_AUTHZREUSE", "0")
+            // Else it refuses a good nonce now and then, and what it is asked cannot be counted.
+            .env("PEBBLE_WFE_NONCEREJECT", "0")
             .env_remove("PEBBLE_VA_ALWAYS_VALID")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
