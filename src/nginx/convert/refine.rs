@@ -90,9 +90,11 @@ fn tell_files(converted: &mut Converted, written: &Written, mistakes: &[Mistake]
         let Some(table) = converted.top.at_mut(&address.tables) else { continue };
         let Some(entry) = table.entries.get(*entry) else { continue };
         let Some(origin) = nearest_origin(&entry.item, inner) else { continue };
+        // The report begins with the directive, which mostly has the same name.
+        let told = mistake.message.strip_prefix(&format!("`{}`: ", origin.directive));
         let text = format!(
             "{}; the line is in the result all the same, and `hopgate check` says this until the file is there",
-            mistake.message
+            told.unwrap_or(&mistake.message)
         );
         converted.reports.push(Report::new(origin.place, &origin.directive, &text));
     }

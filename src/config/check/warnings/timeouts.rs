@@ -12,7 +12,9 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// Looks at what is said at one level of the file.
 pub(super) fn find(written: &ForLocations, found: &mut Vec<Mistake>) {
-    let long = |time: &&Spanned<Duration>| *time.get_ref() >= LONG;
+    // What is asked in HTTP/2 is gRPC, as a rule, whose streams are requests and may be as long as any tunnel.
+    let is_http2 = written.proxy_http_version.given().is_some_and(|version| version.get_ref() == "2");
+    let long = |time: &&Spanned<Duration>| !is_http2 && *time.get_ref() >= LONG;
     let read = written.proxy_read_timeout.given().filter(long);
     let send = written.proxy_send_timeout.given().filter(long);
     for (key, time) in [("proxy_read_timeout", read), ("proxy_send_timeout", send)] {
