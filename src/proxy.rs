@@ -16,6 +16,7 @@ use crate::reply::{self, Reply};
 use crate::request::{Addressed, Request};
 use crate::shared::Local;
 use crate::state::State;
+use crate::tls::session::TlsSession;
 use crate::upgrade::{self, Intent, Switched};
 
 /// Answers one request. What is returned is the client if its connection goes on as HTTP.
@@ -83,6 +84,10 @@ async fn settled(
     exchange: &mut Exchange,
     way: Way,
 ) -> Result<Settled, ProxyError> {
+    if way == Way::Start {
+        // Here, not before: the error pages of the server are for this, too.
+        admit(&client.info)?;
+    }
     let verdict = exchange.take(client, way);
     if let Some(reply) = Reply::of_verdict(verdict, exchange, client)? {
         return reply_to(local, client, exchange, reply).await.map(Settled::Done);
@@ -179,8 +184,9 @@ pub(crate) fn found(
         }
     };
     let server = state.server_for(&client.listener, &addressed.host).unwrap_or(0);
-    if let Err(error) = admit(&state, client, server) {
-        return Err(failed(state, server, (error, addressed.into_head())));
+    let is_elsewhere = |tls: &TlsSession| !tls.is_for(state.tls.get(server).map(|server| &server.clients));
+    if client.tls.as_deref().is_some_and(is_elsewhere) {
+        return Err(failed(state, server, (ProxyError::Misdirected, addressed.into_head())));
     }
     let mut request = match addressed.check(&state.config.servers[server]) {
         Ok(request) => request,
@@ -192,12 +198,12 @@ pub(crate) fn found(
     Ok(exchange)
 }
 
-/// Whether a client may send requests to a server, by what the handshake of its connection has shown.
-fn admit(state: &State, client: &ClientInfo, server: usize) -> Result<(), ProxyError> {
+/// Whether a client may send requests here, by what the handshake of its connection has shown.
+fn admit(client: &ClientInfo) -> Result<(), ProxyError> {
     if client.lacks_tls {
         return Err(ProxyError::PlainHttp);
     }
-    client.tls.as_ref().map_or(Ok(()), |tls| tls.admit(state.tls.get(server).map(|server| &server.clients)))
+    client.tls.as_ref().map_or(Ok(()), |tls| tls.admit())
 }
 
 /// Tells the client of an error, if it can still be told, and the log.

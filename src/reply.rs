@@ -133,6 +133,9 @@ impl Reply {
             495..=497 => 400,
             status => status,
         });
+        if let Some(why) = about_tls(error) {
+            reply.body = ReplyBody::Bytes(format!("400 {}: {why}\n", reason(400)).into_bytes());
+        }
         match error {
             // RFC 9110 §15.5.6.
             ProxyError::Method => {
@@ -224,6 +227,20 @@ impl Reply {
         }
         out.extend_from_slice(b"\r\n");
         (out, gzip)
+    }
+}
+
+/// What a client may not know of its own connection; by `400` alone nobody would find out.
+fn about_tls(error: &ProxyError) -> Option<&'static str> {
+    match error {
+        ProxyError::PlainHttp => {
+            Some("this address speaks TLS, and was sent plain HTTP; write https:// before it")
+        }
+        ProxyError::ClientCertificate(_) => Some("your certificate is not accepted here"),
+        ProxyError::NoClientCertificate => {
+            Some("a client certificate is needed here, and you have sent none")
+        }
+        _ => None,
     }
 }
 

@@ -62,11 +62,17 @@ pub fn look(bytes: &[u8]) -> First {
                 let mut answer = Vec::new();
                 // Writing to a Vec cannot fail.
                 let _ = alert.write_all(&mut answer);
+                if answer.is_empty() {
+                    answer.extend_from_slice(&UNEXPECTED_MESSAGE);
+                }
                 return First::Other(answer);
             }
         }
     }
 }
+
+/// The alert for a message that does not come first in any handshake, which rustls does not make.
+const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 
 /// The alert that says that nobody has this name here, RFC 8446 §6.2: what nginx answers where handshakes are
 /// refused.

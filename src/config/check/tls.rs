@@ -209,11 +209,11 @@ impl Check<'_> {
             return None;
         }
         let cas = match settings.cas.as_ref().filter(|_| ask != Ask::Off) {
-            Some(path) => self.from_file(path, "ssl_client_certificate", pem::certificates),
+            Some(path) => self.read_file(path, "ssl_client_certificate", pem::certificates),
             None => Some(Vec::new()),
         };
         let revoked = match settings.revoked.as_ref().filter(|_| ask != Ask::Off) {
-            Some(path) => self.from_file(path, "ssl_crl", pem::revoked),
+            Some(path) => self.read_file(path, "ssl_crl", pem::revoked),
             None => Some(Vec::new()),
         };
         match ClientRules::new(ask, cas?, revoked?) {
@@ -235,7 +235,7 @@ impl Check<'_> {
         }
     }
 
-    fn from_file<T>(
+    fn read_file<T>(
         &mut self,
         path: &Spanned<String>,
         key: &str,
