@@ -128,13 +128,11 @@ impl Reply {
 
     /// What a client is told of an error.
     pub fn of_error(error: &ProxyError) -> Self {
-        // nginx: its own numbers are for `error_page`, and no client knows them.
-        let mut reply = Self::of_status(match error.status() {
-            495..=497 => 400,
-            status => status,
-        });
-        if let Some(why) = about_tls(error) {
-            reply.body = ReplyBody::Bytes(format!("400 {}: {why}\n", reason(400)).into_bytes());
+        let mut reply = Self::of_status(error.status());
+        if let Some(why) = of_handshake(error) {
+            // nginx: its own numbers are for `error_page`, and no client knows them.
+            reply.status = 400;
+            reply.body = ReplyBody::Bytes(format!("400 Bad Request: {why}\n").into_bytes());
         }
         match error {
             // RFC 9110 §15.5.6.
@@ -230,20 +228,6 @@ impl Reply {
     }
 }
 
-/// What a client may not know of its own connection; by `400` alone nobody would find out.
-fn about_tls(error: &ProxyError) -> Option<&'static str> {
-    match error {
-        ProxyError::PlainHttp => {
-            Some("this address speaks TLS, and was sent plain HTTP; write https:// before it")
-        }
-        ProxyError::ClientCertificate(_) => Some("your certificate is not accepted here"),
-        ProxyError::NoClientCertificate => {
-            Some("a client certificate is needed here, and you have sent none")
-        }
-        _ => None,
-    }
-}
-
 /// Sends an answer of hopgate's own.
 ///
 /// # Errors
@@ -291,6 +275,16 @@ pub async fn send(
             }
             result
         }
+    }
+}
+
+/// What a client is told that has not come by TLS as it should.
+fn of_handshake(error: &ProxyError) -> Option<&'static str> {
+    match error {
+        ProxyError::PlainHttp => Some("this port speaks TLS: write https:// or wss://"),
+        ProxyError::ClientCertificate(_) => Some("your certificate is not accepted here"),
+        ProxyError::NoClientCertificate => Some("you need a certificate to come here"),
+        _ => None,
     }
 }
 

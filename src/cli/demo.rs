@@ -18,17 +18,25 @@ pub fn demo(args: &DemoArgs) -> u8 {
             return EXIT_CONFIG;
         }
     };
-    let (listen, workers) = ([args.listen.clone()], args.workers.map(NonZeroUsize::get));
-    let app = upstream.clone();
+    let (listen, workers) = ([args.listen()], args.workers.map(NonZeroUsize::get));
+    let (app, has_tls) = (upstream.clone(), args.tls);
     let load = move || {
-        let config = Config::quick(&listen, &app)?;
-        Ok(Config { workers, ..config })
+        let config = Config { workers, ..Config::quick(&listen, &app)? };
+        Ok(if has_tls { config.with_self_signed() } else { config })
     };
     serve(load, |server| {
         let mut stdout = std::io::stdout();
         for address in server.addresses() {
             // Nobody may be listening: the log on stderr names the address, too.
-            let _ = writeln!(stdout, "Open this in a browser:\n\n    http://{address}/\n");
+            let scheme = if has_tls { "https" } else { "http" };
+            let _ = writeln!(stdout, "Open this in a browser:\n\n    {scheme}://{address}/\n");
+        }
+        if has_tls {
+            let _ = writeln!(
+                stdout,
+                "The certificate was made just now, so the browser warns of it, and `curl` wants `--insecure`. \
+                 What you see\ncomes over HTTP/2, the WebSocket on the same connection.\n"
+            );
         }
         let _ = writeln!(
             stdout,

@@ -155,6 +155,7 @@ Exit codes:
 const DEMO_HELP: &str = "\
 Examples:
   hopgate demo
+  hopgate demo --tls                     the same over https:// and wss://
   hopgate demo --listen 8080             reachable from other machines, too";
 
 /// `hopgate run`
@@ -234,12 +235,23 @@ pub struct ExplainArgs {
 /// `hopgate demo`
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// Where to listen
-    #[arg(long, value_name = "ADDR", value_parser = listen, default_value = "127.0.0.1:8080")]
-    pub listen: ListenAddress,
+    /// Where to listen [default: 127.0.0.1:8080, with --tls 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
+    pub listen: Option<ListenAddress>,
+    /// Speak TLS and HTTP/2, with a certificate that is made for the occasion
+    #[arg(long)]
+    pub tls: bool,
     /// How many workers, each with its own thread [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = workers)]
     pub workers: Option<NonZeroUsize>,
+}
+
+impl DemoArgs {
+    /// Where to listen, as said or as usual.
+    pub fn listen(&self) -> ListenAddress {
+        let port = if self.tls { 8443 } else { 8080 };
+        self.listen.clone().unwrap_or_else(|| ListenAddress::Tcp((Ipv4Addr::LOCALHOST, port).into()))
+    }
 }
 
 impl RunArgs {

@@ -442,6 +442,17 @@ impl Config {
         let config = check::quick(listen, upstream_url, &mut mistakes);
         ConfigErrors::of_flags(mistakes).map_or(Ok(config), Err)
     }
+
+    /// The same over TLS alone, with a certificate that is made at the start, for names of this machine.
+    pub fn with_self_signed(mut self) -> Self {
+        for listener in &mut self.listeners {
+            listener.tls = true;
+        }
+        for server in &mut self.servers {
+            server.tls = Some(TlsRules::self_signed(Vec::new()));
+        }
+        self
+    }
 }
 
 /// What is to be done where TLS is wanted.

@@ -180,7 +180,7 @@ pub fn answer(response: &Response<()>, kind: &Kind, is_whole: bool) -> Option<Ve
         push(&mut text, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
     }
     // That nothing follows is known, and is told: a gRPC client finds the status in the head only then.
-    let has_content = *kind != Kind::Head && !has_no_body(status.as_u16());
+    let has_content = *kind != Kind::Head && !status.is_informational() && !has_no_body(status.as_u16());
     if is_whole && has_content && !fields.contains_key(CONTENT_LENGTH) {
         push(&mut text, &[b"Content-Length: 0\r\n"]);
     }

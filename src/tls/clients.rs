@@ -45,8 +45,7 @@ pub struct ClientRules {
 
 impl PartialEq for ClientRules {
     fn eq(&self, other: &Self) -> bool {
-        let is_same = self.ask == other.ask && self.cas == other.cas && self.revoked == other.revoked;
-        is_same || (self.ask == Ask::Off && other.ask == Ask::Off)
+        self.ask == other.ask && self.cas == other.cas && self.revoked == other.revoked
     }
 }
 
@@ -71,6 +70,11 @@ pub enum Failure {
 }
 
 impl ClientRules {
+    /// Nobody is asked.
+    pub fn none() -> Self {
+        Self { ask: Ask::Off, cas: Vec::new(), revoked: Vec::new(), verifier: None, hints: Vec::new() }
+    }
+
     /// Puts rules together.
     ///
     /// # Errors
@@ -81,7 +85,7 @@ impl ClientRules {
         revoked: Vec<CertificateRevocationListDer<'static>>,
     ) -> Result<Self, String> {
         if ask == Ask::Off {
-            return Ok(Self { ask, cas, revoked, verifier: None, hints: Vec::new() });
+            return Ok(Self::none());
         }
         let mut roots = RootCertStore::empty();
         for ca in &cas {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use rustls::SignatureAlgorithm;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -60,11 +62,9 @@ impl Identity {
     /// # Errors
     /// One of them cannot stand in a certificate.
     pub fn self_signed(names: Vec<String>) -> Result<Self, String> {
-        let made = rcgen::generate_simple_self_signed(names.clone()).map_err(|error| error.to_string())?;
-        let key = made.signing_key.serialize_der();
-        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key).into();
-        let pair = CertifiedKey::from_der(vec![made.cert.der().clone()], key, provider());
-        let pair = pair.map_err(|error| error.to_string())?;
+        let pair = made(names.clone()).map_err(|error| error.to_string())?;
+        let pair =
+            CertifiedKey::from_der(vec![pair.0], pair.1, provider()).map_err(|error| error.to_string())?;
         Ok(Self { source: Source::SelfSigned(names), current: RwLock::new(Arc::from([Arc::new(pair)])) })
     }
 
@@ -102,6 +102,19 @@ impl ResolvesServerCert for Identity {
         let schemes = hello.signature_schemes();
         self.current().iter().find(|pair| pair.key.choose_scheme(schemes).is_some()).cloned()
     }
+}
+
+/// A certificate for these names that nobody has signed, good for a year, with its key.
+fn made(names: Vec<String>) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
+    let mut params = rcgen::CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "hopgate, self-signed");
+    // A clock may be a little slow.
+    params.not_before = (SystemTime::now() - Duration::from_secs(3600)).into();
+    params.not_after = (SystemTime::now() + Duration::from_secs(365 * 24 * 3600)).into();
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
 }
 
 fn load(pairs: &[Pair], staple: Option<&Path>) -> Result<Arc<[Arc<CertifiedKey>]>, Vec<SourceFault>> {

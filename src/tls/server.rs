@@ -44,6 +44,18 @@ pub struct TlsRules {
     pub tickets: Option<Duration>,
 }
 
+impl TlsRules {
+    /// With a self-made certificate for these names, and for those by which a server is tried out.
+    pub fn self_signed(names: Vec<String>) -> Self {
+        let clients = Arc::new(ClientRules::none());
+        let tickets = Some(DEFAULT_TIMEOUT);
+        Self { shows: Shows::self_signed(names), versions: Versions::default(), clients, tickets }
+    }
+}
+
+/// nginx: the default of `ssl_session_timeout`.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// What a server shows to prove who it is.
 #[derive(Clone, Debug)]
 pub enum Shows {
@@ -53,6 +65,18 @@ pub enum Shows {
     SelfSigned(Vec<String>),
     /// Nothing: every handshake is refused. nginx: `ssl_reject_handshake`.
     Nothing,
+}
+
+impl Shows {
+    /// A self-made certificate for these names, and for those by which a server is tried out.
+    pub fn self_signed(mut names: Vec<String>) -> Self {
+        for usual in ["localhost", "127.0.0.1", "::1"] {
+            if !names.iter().any(|name| name == usual) {
+                names.push(usual.to_owned());
+            }
+        }
+        Self::SelfSigned(names)
+    }
 }
 
 /// A server that speaks TLS, ready for use.

@@ -14,7 +14,7 @@ use crate::config::file::{ForServers, OneOrMany, Server, Value};
 use crate::tls::clients::{Ask, ClientRules};
 use crate::tls::identity::{Identity, Pair, Source, SourceFault};
 use crate::tls::pem::{self, FileFault, PairFault};
-use crate::tls::server::{Shows, TlsRules, Versions};
+use crate::tls::server::{DEFAULT_TIMEOUT, Shows, TlsRules, Versions};
 
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
@@ -110,7 +110,7 @@ impl Check<'_> {
         // All of them, so that every mistake is told.
         let shows = self.shows(settings, written);
         let clients = self.client_rules(settings);
-        let timeout = settings.timeout.unwrap_or(Duration::from_secs(300));
+        let timeout = settings.timeout.unwrap_or(DEFAULT_TIMEOUT);
         Some(TlsRules {
             shows: shows?,
             versions: settings.versions.unwrap_or_default(),
@@ -124,7 +124,7 @@ impl Check<'_> {
             return Some(Shows::Nothing);
         }
         if settings.word.is_some() {
-            return Some(Shows::SelfSigned(names_of(written.get_ref())));
+            return Some(Shows::self_signed(names_of(written.get_ref())));
         }
         match (&settings.certificates, &settings.keys) {
             (Some(certificates), Some(keys)) => {
@@ -209,11 +209,11 @@ impl Check<'_> {
             return None;
         }
         let cas = match settings.cas.as_ref().filter(|_| ask != Ask::Off) {
-            Some(path) => self.read_file(path, "ssl_client_certificate", pem::certificates),
+            Some(path) => self.content_of(path, "ssl_client_certificate", pem::certificates),
             None => Some(Vec::new()),
         };
         let revoked = match settings.revoked.as_ref().filter(|_| ask != Ask::Off) {
-            Some(path) => self.read_file(path, "ssl_crl", pem::revoked),
+            Some(path) => self.content_of(path, "ssl_crl", pem::revoked),
             None => Some(Vec::new()),
         };
         match ClientRules::new(ask, cas?, revoked?) {
@@ -235,7 +235,7 @@ impl Check<'_> {
         }
     }
 
-    fn read_file<T>(
+    fn content_of<T>(
         &mut self,
         path: &Spanned<String>,
         key: &str,
@@ -337,7 +337,7 @@ impl Check<'_> {
     }
 }
 
-/// The names that a certificate for a server needs, and those by which it is tried out.
+/// The names that a certificate for a server needs.
 fn names_of(server: &Server) -> Vec<String> {
     let written = server.server_name.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default();
     let mut names = Vec::new();
@@ -346,11 +346,6 @@ fn names_of(server: &Server) -> Vec<String> {
             _ if name.is_empty() || name.starts_with('~') || name.ends_with(".*") || name.contains('$') => {}
             Some(rest) => names.extend([rest.to_owned(), format!("*.{rest}")]),
             None => names.push(name),
-        }
-    }
-    for usual in ["localhost", "127.0.0.1", "::1"] {
-        if !names.iter().any(|name| name == usual) {
-            names.push(usual.to_owned());
         }
     }
     names
