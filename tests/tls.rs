@@ -8,8 +8,8 @@ use std::thread;
 use rustls::ProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use support::{
-    Authority, Dir, Ending, Hopgate, Http2, NodeApp, Noise, TlsClient, TlsEnding, Upstream,
-    assert_same_bytes, free_addr, handshake, read_text, switching, text_frame,
+    Authority, Dir, Ending, Hopgate, Http2, Noise, TlsClient, TlsEnding, Upstream, assert_same_bytes,
+    free_addr, handshake, switching,
 };
 
 /// Lines that name the certificate `NAME.pem` of a directory, and its key.
@@ -215,36 +215,6 @@ fn much_goes_both_ways_at_the_same_time() {
 }
 
 #[test]
-fn downloads_and_uploads_of_any_framing_arrive_whole() {
-    let authority = Authority::new("hopgate test CA");
-    let app = NodeApp::start();
-    let (hopgate, _dir) = in_front_of(&authority, app.addr(), "client_max_body_size = '64m'");
-    let plain = Hopgate::start(&format!(
-        "[[server]]\nlisten = '127.0.0.1:0'\n[[server.location]]\npath = '/'\nproxy_pass = 'http://{}'",
-        app.addr()
-    ));
-    let client = TlsClient::of(&authority, "app.test").offering(&["h2", "http/1.1"]);
-    let mut http2 = Http2::over_tls(client.open(hopgate.addr()), "app.test");
-    let mut http1 = TlsClient::of(&authority, "app.test").open(hopgate.addr());
-    for path in ["/download/length/9000001", "/download/chunked/3000001", "/download/length/0"] {
-        let mut beside = plain.connect();
-        beside.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        let expected = beside.expect_status(200).body;
-        http1.send(format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n\r\n"));
-        assert_same_bytes(path, &expected, &http1.expect_status(200).body);
-        assert_same_bytes(path, &expected, &http2.get(path).expect_status(200).body);
-    }
-    let body = Noise::seeded(5).take(9_000_001);
-    let answer = http2.post("/upload", &body).expect_status(200).text();
-    http1.send(format!("POST /upload HTTP/1.1\r\nHost: app.test\r\nContent-Length: {}\r\n\r\n", body.len()));
-    http1.send(&body);
-    let over_http1 = http1.expect_status(200).text();
-    for answer in [answer, over_http1] {
-        assert!(answer.contains("9000001"), "{answer}");
-    }
-}
-
-#[test]
 fn files_go_out_over_tls() {
     let authority = Authority::new("hopgate test CA");
     let dir = Dir::new();
@@ -366,28 +336,6 @@ fn the_ends_of_a_tunnel_are_told_apart() {
 }
 
 #[test]
-fn websockets_of_a_real_app_go_over_tls() {
-    let authority = Authority::new("hopgate test CA");
-    let app = NodeApp::start();
-    let (hopgate, _dir) = in_front_of(&authority, app.addr(), "");
-    let mut client = TlsClient::of(&authority, "app.test").open(hopgate.addr());
-    client.send(handshake("/plain"));
-    client.expect_status(101);
-    for text in ["hello".to_owned(), "x".repeat(60_000)] {
-        client.send(text_frame(&text));
-        assert_eq!(read_text(&mut client), text);
-    }
-    // And the same over HTTP/2, RFC 8441.
-    let client = TlsClient::of(&authority, "app.test").offering(&["h2"]).open(hopgate.addr());
-    let mut client = Http2::over_tls(client, "app.test");
-    assert!(client.knows_extended_connect());
-    let mut stream = client.open_websocket("/plain", &[("origin", "https://app.test")]);
-    assert_eq!(stream.head().status, 200);
-    stream.send(text_frame("over HTTP/2"));
-    stream.expect([&[0x81, 11][..], b"over HTTP/2"].concat());
-}
-
-#[test]
 fn who_does_not_come_to_the_end_of_the_handshake_is_not_waited_for() {
     let authority = Authority::new("hopgate test CA");
     let (hopgate, _dir) = start(&authority, "client_header_timeout = '300ms'", "return = '200 ok'");
@@ -437,6 +385,9 @@ fn what_is_no_tls_ends_the_connection_with_an_alert_or_silence() {
     let hello = hello();
     let mut twisted = hello.clone();
     twisted[5] = 99; // no message of a handshake
+    // A message of a mebibyte, in records of one byte.
+    let length = [1, 0x10, 0, 0].into_iter().chain(std::iter::repeat_n(0, 6000));
+    let endless: Vec<u8> = length.flat_map(|byte| [22, 3, 1, 0, 1, byte]).collect();
     let mut bad_length = hello.clone();
     bad_length[6] = 0xff;
     for (bytes, wanted) in [
@@ -447,6 +398,7 @@ fn what_is_no_tls_ends_the_connection_with_an_alert_or_silence() {
         (&bad_length, Some(50)),
         (&[21, 3, 1, 0, 2, 2, 40], None),
         (&[23, 3, 3, 0, 5, 1, 2, 3, 4, 5], None),
+        (&endless, Some(50)),
     ] {
         let mut client = hopgate.connect();
         client.send(bytes);

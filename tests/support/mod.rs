@@ -39,7 +39,7 @@ pub use http2::{Http2, Http2Head, Http2Response, Http2Stream};
 pub use http2_upstream::{Answering, Asked, Http2Connection, Http2Settings, Http2Upstream};
 pub use import::Import;
 pub use nginx::Nginx;
-pub use node::{NodeApp, run_node_script, run_python_script};
+pub use node::{NodeApp, run_node_script, run_node_script_trusting, run_python_script};
 pub use pair::{Pair, Teller, ask};
 pub use peer::{Ending, Peer};
 pub use tls_client::{Agreed, TlsClient, TlsConnection, TlsEnding, run_client};
