@@ -435,12 +435,12 @@ fn sessions_are_not_resumed_behind_other_rules() {
     for version in ["-tls1_2", "-tls1_3"] {
         // OpenSSL is content to try a session with another server than the one that it is of.
         let connect = |addr: SocketAddr, more: &[&str]| {
-            let request = format!("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
+            let request = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
             let connect = addr.to_string();
             let (certificate, key) = (dir.path("alice.pem"), dir.path("alice.key"));
             let args = ["s_client", "-connect", &connect, "-servername", "app.test", "-ign_eof", version];
             let args = [&args[..], &["-cert", &certificate, "-key", &key], more].concat();
-            let said = support::run_client("openssl", &args, &request).1;
+            let said = support::run_client("openssl", &args, request).1;
             let is_new = said.contains("\nNew, TLSv1");
             assert!(is_new != said.contains("\nReused, TLSv1"), "{said}");
             (is_new, said.lines().rev().find(|line| !line.is_empty()).unwrap_or_default().to_owned(), said)
