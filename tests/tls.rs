@@ -454,8 +454,9 @@ fn a_drain_ends_connections_with_a_word_of_tls() {
     busy.send(GET);
     // The connection to the upstream was kept.
     server.head();
-    let mut http2 =
-        Http2::over_tls(client.asking_for("app.test").offering(&["h2"]).open(hopgate.addr()), "app.test");
+    let connection = client.asking_for("app.test").offering(&["h2"]).open(hopgate.addr());
+    let end_of_http2 = connection.watch();
+    let mut http2 = Http2::over_tls(connection, "app.test");
     let stream = http2.begin(http2.request("GET", "/http2", &[]), true);
     let mut other = upstream.accept();
     other.head();
@@ -476,6 +477,7 @@ fn a_drain_ends_connections_with_a_word_of_tls() {
     other.respond("last of HTTP/2");
     assert_eq!(stream.response().expect_status(200).text(), "last of HTTP/2");
     assert_eq!(http2.end(), None);
+    assert_eq!(end_of_http2.wait(), TlsEnding::CloseNotify);
     drop((idle, used, busy));
     assert!(hopgate.wait_exit().success());
 }

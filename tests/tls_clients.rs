@@ -415,45 +415,48 @@ fn a_host_behind_other_rules_takes_another_connection() {
 #[test]
 fn sessions_are_not_resumed_behind_other_rules() {
     let world = World::new();
-    let addr = free_addr().to_string();
-    let asked = "ssl_verify_client = 'optional'\nssl_client_certificate = 'DIR/clients.pem'";
-    let hopgate = Hopgate::start(&world.config(
-        &addr,
-        "",
-        &format!(
-            "[[server]]\nlisten = 'LISTEN'\nserver_name = 'open.test'\nreturn = '200 open'\n\
-             [[server]]\nlisten = 'LISTEN'\nserver_name = 'app.test'\n{asked}\nreturn = '200 \"$ssl_client_verify\"'\n\
-             [[server]]\nlisten = 'LISTEN'\nserver_name = 'same.test'\n{asked}\nreturn = '200 \"$ssl_client_verify\"'\n\
-             [[server]]\nlisten = 'LISTEN'\nserver_name = 'other.test'\nssl_verify_client = 'optional'\n\
-             ssl_client_certificate = 'DIR/others.pem'\nreturn = '200 \"$ssl_client_verify\"'\n"
-        ),
-    ));
+    let [first, same, open, other] = [free_addr(), free_addr(), free_addr(), free_addr()];
+    // One name everywhere: with another one rustls resumes nothing anyway.
+    let asked = |addr: SocketAddr, ca: &str| {
+        format!(
+            "[[server]]\nlisten = '{addr} ssl'\nssl_verify_client = 'optional'\n\
+             ssl_client_certificate = 'DIR/{ca}'\nreturn = '200 \"$ssl_client_verify\"'\n"
+        )
+    };
+    let servers = format!(
+        "{}{}{}[[server]]\nlisten = '{open} ssl'\nreturn = '200 open'\n",
+        asked(first, "clients.pem"),
+        asked(same, "clients.pem"),
+        asked(other, "others.pem"),
+    );
+    let _hopgate = Hopgate::start(&world.config("", "", &servers));
     let (dir, own) = (&world.dir, world.clients.sign(for_clients("alice")));
     own.write(dir, "alice");
     for version in ["-tls1_2", "-tls1_3"] {
         // OpenSSL is content to try a session with another server than the one that it is of.
-        let connect = |name: &str, more: &[&str]| {
-            let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
-            let connect = hopgate.addr().to_string();
+        let connect = |addr: SocketAddr, more: &[&str]| {
+            let request = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n";
+            let connect = addr.to_string();
             let (certificate, key) = (dir.path("alice.pem"), dir.path("alice.key"));
-            let args = ["s_client", "-connect", &connect, "-servername", name, "-ign_eof", version];
+            let args = ["s_client", "-connect", &connect, "-servername", "app.test", "-ign_eof", version];
             let args = [&args[..], &["-cert", &certificate, "-key", &key], more].concat();
-            let said = support::run_client("openssl", &args, &request).1;
+            let said = support::run_client("openssl", &args, request).1;
             let is_new = said.contains("\nNew, TLSv1");
             assert!(is_new != said.contains("\nReused, TLSv1"), "{said}");
             (is_new, said.lines().rev().find(|line| !line.is_empty()).unwrap_or_default().to_owned(), said)
         };
         let session = dir.path("session");
-        let (is_new, _, said) = connect("app.test", &["-sess_out", &session]);
+        let (is_new, _, said) = connect(first, &["-sess_out", &session]);
         assert!(is_new && said.contains("SUCCESS") && Path::new(&session).exists(), "{said}");
-        for (name, resumes, told) in [
-            ("app.test", true, "SUCCESS"),
-            ("open.test", false, "open"),
-            ("other.test", false, "your certificate is not accepted"),
-            ("app.test", true, "SUCCESS"),
+        for (addr, resumes, told) in [
+            (first, true, "SUCCESS"),
+            (same, true, "SUCCESS"),
+            (open, false, "open"),
+            (other, false, "your certificate is not accepted"),
+            (first, true, "SUCCESS"),
         ] {
-            let (is_new, _, said) = connect(name, &["-sess_in", &session]);
-            assert!(is_new != resumes && said.contains(told), "{version} {name}: {said}");
+            let (is_new, _, said) = connect(addr, &["-sess_in", &session]);
+            assert!(is_new != resumes && said.contains(told), "{version} {addr}: {said}");
         }
     }
 }

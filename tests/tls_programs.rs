@@ -138,13 +138,14 @@ fn the_websockets_of_node_go_over_tls() {
 }
 
 #[test]
-fn nginx_in_front_resumes_its_sessions() {
+fn nginx_in_front_resumes_its_session() {
     if !Nginx::is_installed() {
         return;
     }
     let authority = Authority::new("hopgate test CA");
     let app = NodeApp::start();
-    let log = "log_format = { t = '$ssl_server_name $ssl_session_reused $status' }\naccess_log = 'stdout t'";
+    let log =
+        "log_format = { t = '$ssl_server_name $ssl_session_reused $status $arg_n' }\naccess_log = 'stdout t'";
     let (hopgate, dir) = in_front_of(&authority, app.addr(), log);
     let addr: SocketAddr = free_addr();
     let _nginx = Nginx::start_in(
@@ -156,14 +157,11 @@ fn nginx_in_front_resumes_its_sessions() {
             dir.path("ca.pem")
         ),
     );
-    for reused in [".", "r", "r"] {
-        let (is_content, said) = run_client(
-            "curl",
-            &["-sS", "-o", "/dev/null", "-w", "%{http_code}", &format!("http://{addr}/json")],
-            "",
-        );
+    for (number, reused) in [".", "r"].into_iter().enumerate() {
+        let url = format!("http://{addr}/json?n={number}");
+        let (is_content, said) =
+            run_client("curl", &["-sS", "-o", "/dev/null", "-w", "%{http_code}", &url], "");
         assert!(is_content && said == "200", "{said}");
-        hopgate.wait_for_access(&format!("app.test {reused} 200"));
+        hopgate.wait_for_access(&format!("app.test {reused} 200 {number}"));
     }
-    assert_eq!(hopgate.access_lines("app.test r 200").len(), 2);
 }

@@ -145,8 +145,12 @@ impl TlsConnection {
     /// How the server has ended it; to be asked when it has.
     #[track_caller]
     pub fn ending(&self) -> TlsEnding {
-        eventually("the server has ended the connection", || self.ending.lock().unwrap().is_some());
-        self.ending.lock().unwrap().clone().expect("an end")
+        self.watch().wait()
+    }
+
+    /// Tells how the server has ended it, whoever has the connection by then.
+    pub fn watch(&self) -> Watched {
+        Watched(Arc::clone(&self.ending))
     }
 
     /// Expects the server's close_notify next.
@@ -159,6 +163,18 @@ impl TlsConnection {
     /// What goes over it, for those who take a socket. What they cannot hear of is how it ends.
     pub fn into_socket(self) -> UnixStream {
         self.peer.into_socket().into()
+    }
+}
+
+/// A connection whose end is waited for.
+pub struct Watched(Arc<Mutex<Option<TlsEnding>>>);
+
+impl Watched {
+    /// How the server has ended it, once it has.
+    #[track_caller]
+    pub fn wait(&self) -> TlsEnding {
+        eventually("the server has ended the connection", || self.0.lock().unwrap().is_some());
+        self.0.lock().unwrap().clone().expect("an end")
     }
 }
 
