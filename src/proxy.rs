@@ -16,6 +16,7 @@ use crate::reply::{self, Reply};
 use crate::request::{Addressed, Request};
 use crate::shared::Local;
 use crate::state::State;
+use crate::tls::session::TlsSession;
 use crate::upgrade::{self, Intent, Switched};
 
 /// Answers one request. What is returned is the client if its connection goes on as HTTP.
@@ -189,12 +190,17 @@ pub(crate) fn found(
         }
     };
     let server = state.server_for(&client.listener, &addressed.host).unwrap_or(0);
+    let is_elsewhere = |tls: &TlsSession| !tls.is_for(state.tls.get(server).map(|server| &server.clients));
+    if client.tls.as_deref().is_some_and(is_elsewhere) {
+        // Nothing of that server is for this client, its error pages neither.
+        return Err(failed(state, server, (ProxyError::Misdirected, addressed.into_head())));
+    }
     let mut request = match addressed.check(&state.config.servers[server]) {
         Ok(request) => request,
         Err(error) => return Err(failed(state, server, error)),
     };
     drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
-    let admitted = admit(&state, client, server);
+    let admitted = admit(client);
     let exchange = Exchange::new(state, server, Subject::Request(Box::new(request)), client, started);
     exchange.capture_host(client);
     match admitted {
@@ -204,12 +210,12 @@ pub(crate) fn found(
     }
 }
 
-/// Whether a client may send requests to a server, by what the handshake of its connection has shown.
-fn admit(state: &State, client: &ClientInfo, server: usize) -> Result<(), ProxyError> {
+/// Whether a client may send requests here, by what the handshake of its connection has shown.
+fn admit(client: &ClientInfo) -> Result<(), ProxyError> {
     if client.lacks_tls {
         return Err(ProxyError::PlainHttp);
     }
-    client.tls.as_ref().map_or(Ok(()), |tls| tls.admit(state.tls.get(server).map(|server| &server.clients)))
+    client.tls.as_ref().map_or(Ok(()), |tls| tls.admit())
 }
 
 /// Tells the client of an error, if it can still be told, and the log.

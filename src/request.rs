@@ -49,6 +49,11 @@ impl Addressed {
         }
     }
 
+    /// The head alone, for the log.
+    pub fn into_head(self) -> RequestHead {
+        self.head
+    }
+
     /// Checks everything else, by the rules of the server that answers.
     ///
     /// # Errors

@@ -331,6 +331,8 @@ fn other_protocols_are_not_implemented_and_a_handshake_is_checked_as_ever() {
     *request.method_mut() = http::Method::CONNECT;
     request.extensions_mut().insert(h2::ext::Protocol::from("websocket"));
     client.begin(request, false).response().expect_status(400);
+    // Its content would be that of a GET, and the first bytes of a tunnel a request of their own making.
+    client.open_websocket("/", &[("content-length", "5")]).response().expect_status(400);
     upstream.expect_no_connection(&hopgate);
 }
 

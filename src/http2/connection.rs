@@ -41,6 +41,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How long a connection that has said that it ends is left to the client.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// And how much of it is read.
+const LINGER_BYTES: usize = 4 << 20;
+
 /// Serves a client until its connection ends. What has become a tunnel by then ends with it.
 pub async fn serve(local: Rc<Local>, client: Client) {
     let Some(limits) = local.limits_of(&client.info, &client.accepted_under) else { return };
@@ -78,17 +81,19 @@ pub async fn serve(local: Rc<Local>, client: Client) {
         local,
     };
     poll_fn(|cx| serving.poll(cx)).await;
-    let Serving { connection, wire, mut timer, task, local, is_told_off, leaving, .. } = serving;
+    let Serving { connection, wire, mut timer, task, local, leaving, .. } = serving;
     // Whatever streams there are know from now on.
     drop(connection);
-    // A flood is not read any further, and who has been told before has had its time.
-    if is_told_off || leaving.is_some_and(|since| since.elapsed() >= LINGER) {
+    // Who has been told before has had its time.
+    if leaving.is_some_and(|since| since.elapsed() >= LINGER) {
         return;
     }
-    // Closing a socket with unread bytes in it would take away what was said last.
+    // Closing a socket with unread bytes in it would take away what was said last. Bytes are thrown away cheaply, but
+    // a flood has an end.
     let deadline = Instant::now() + LINGER;
+    let mut most = LINGER_BYTES;
     poll_fn(|cx| {
-        let read = wire.borrow_mut().poll_rest(cx, &mut local.buffers.borrow_mut().input);
+        let read = wire.borrow_mut().poll_rest(cx, &mut local.buffers.borrow_mut().input, &mut most);
         if read.is_ready() || task.phase(cx) == Phase::Killed {
             return Poll::Ready(());
         }

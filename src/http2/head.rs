@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use h2::ext::Protocol;
-use http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
@@ -44,6 +44,10 @@ pub fn request(parts: &Parts, has_content: bool, limits: HeadLimits) -> Result<A
         // RFC 8441 §5.1: the handshake is that of a GET. `:authority` cannot be left to `Host` here (R11).
         (true, Some(_)) if authority.is_none() => {
             return Err(ProxyError::Host("an extended CONNECT without :authority"));
+        }
+        // What follows is the tunnel's: a length would make bytes of the client the body of another request.
+        (true, Some(_)) if parts.headers.contains_key(CONTENT_LENGTH) => {
+            return Err(ProxyError::Head(HeadError::Syntax));
         }
         (true, Some(_)) => ("GET", path(parts)?),
     };
@@ -321,7 +325,7 @@ mod tests {
     fn r34_what_cannot_be_passed_on_is_refused() {
         let mut long = Vec::new();
         long.resize(21, ("a", "b"));
-        let rows: [(Parts, u16); 14] = [
+        let rows: [(Parts, u16); 15] = [
             (parts("GET", "http://a/", &[("connection", "close")]), 400),
             (parts("GET", "http://a/", &[("keep-alive", "5")]), 400),
             (parts("GET", "http://a/", &[("transfer-encoding", "chunked")]), 400),
@@ -336,6 +340,7 @@ mod tests {
             (parts("GET", &format!("http://a/{}", "y".repeat(4096)), &[]), 414),
             (extended("connect-udp", "https://a/", &[]), 501),
             (extended("websocket", "/", &[("host", "a")]), 400),
+            (extended("websocket", "https://a/", &[("content-length", "5")]), 400),
         ];
         for (parts, status) in rows {
             assert_eq!(text(&parts), Err(status), "{parts:?}");

@@ -80,9 +80,14 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads and throws away what still comes, up to the end of the connection.
-    pub fn poll_rest(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<()> {
-        while let Ok(1..) = ready!(self.peer.stream.poll_read(cx, buffer)) {}
+    /// Reads and throws away what still comes, up to the end of the connection or to this many bytes, which become
+    /// less.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>, buffer: &mut [u8], most: &mut usize) -> Poll<()> {
+        while *most > 0
+            && let Ok(count @ 1..) = ready!(self.peer.stream.poll_read(cx, buffer))
+        {
+            *most = most.saturating_sub(count);
+        }
         Poll::Ready(())
     }
 

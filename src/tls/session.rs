@@ -72,16 +72,18 @@ impl TlsSession {
         }
     }
 
-    /// Whether a request may go to a server with these rules about client certificates; `None`: it speaks no TLS.
+    /// Whether requests may go to a server with these rules about client certificates, because the client was asked
+    /// by the same ones (R32, RFC 9110 §15.5.20); `None`: it speaks no TLS.
+    pub fn is_for(&self, rules: Option<&Arc<ClientRules>>) -> bool {
+        rules.is_none_or(|rules| Arc::ptr_eq(rules, &self.rules) || *rules == self.rules)
+    }
+
+    /// Whether the client has given what the rules want, by which it was asked.
     ///
     /// # Errors
-    /// The client was asked by other rules than those (R32, RFC 9110 §15.5.20), or has not given what they want.
-    pub fn admit(&self, rules: Option<&Arc<ClientRules>>) -> Result<(), ProxyError> {
-        let Some(rules) = rules else { return Ok(()) };
-        if !Arc::ptr_eq(rules, &self.rules) && *rules != self.rules {
-            return Err(ProxyError::Misdirected);
-        }
-        rules.admit(&self.verdict)
+    /// It has not.
+    pub fn admit(&self) -> Result<(), ProxyError> {
+        self.rules.admit(&self.verdict)
     }
 }
 
