@@ -220,6 +220,9 @@ impl Serving {
             let accepted = self.connection.poll_accept(cx);
             let is_pending = accepted.is_pending();
             match accepted {
+                Poll::Ready(Some(Ok((_, mut respond)))) if self.has_left() => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => self.open(request, respond),
                 Poll::Ready(Some(Err(error))) => {
                     self.tell(&error);
@@ -331,6 +334,12 @@ impl Serving {
             self.leaving = Some(Instant::now());
             self.connection.graceful_shutdown();
         }
+    }
+
+    /// Whether the client has had its time to take notice: h2 goes on to take streams for as long as it does not
+    /// answer the PING behind the GOAWAY.
+    fn has_left(&self) -> bool {
+        self.leaving.is_some_and(|since| since.elapsed() >= LINGER)
     }
 
     /// What has taken too long by now.
