@@ -168,6 +168,18 @@ impl Client {
         .await
     }
 
+    /// Before the end of a connection on which nothing is under way: with TLS, an end that is not announced could
+    /// be anybody's doing (RFC 8446 §6.1). Nothing is waited for.
+    pub async fn bid_farewell(&mut self) {
+        if let Stream::Tls(tls) = &mut self.peer.stream {
+            poll_fn(|cx| {
+                let _ = tls.poll_shutdown_write(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
     /// Ends the connection so that the answer arrives: closing a socket with unread bytes in it resets the
     /// connection, which takes the answer away from a client that is still sending (nginx:
     /// `lingering_close`).

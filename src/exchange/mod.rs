@@ -35,8 +35,6 @@ pub struct Exchange {
     server: usize,
     location: usize,
     course: Course,
-    /// The status that an error page says its answer has.
-    page_status: Option<u16>,
     /// Whether it has come to an error page.
     is_error_page: bool,
     subject: Subject,
@@ -106,7 +104,6 @@ impl Exchange {
             server,
             location,
             course: Course::default(),
-            page_status: None,
             is_error_page: false,
             redirect: None,
             subject,
@@ -318,6 +315,7 @@ impl Exchange {
         let has_more = !client.peer.ahead.is_empty();
         // R4: bytes behind a refused upgrade were meant for a tunnel, not for the next request.
         (!self.wants_upgrade || !has_more)
+            && !client.info.lacks_tls
             // What was sent before the FIN is still answered.
             && (client.half_closed.is_none() || has_more)
             && self.subject.head().is_some_and(RequestHead::keeps_alive)

@@ -37,7 +37,6 @@ pub(crate) enum ErrorWay {
 pub(crate) struct Parked {
     location: usize,
     course: Course,
-    page_status: Option<u16>,
     is_error_page: bool,
     redirect: Option<Vec<u8>>,
     has_read_body: bool,
@@ -114,8 +113,9 @@ impl Exchange {
             self.kept.extend(asked);
         }
         self.is_error_page = is_last;
-        self.page_status = match answer {
-            PageStatus::OfError => Some(status),
+        self.outcome.page_status = match answer {
+            // nginx: its own numbers are for `error_page`, and no client knows them.
+            PageStatus::OfError => Some(if matches!(status, 495..=497) { 400 } else { status }),
             PageStatus::OfPage => None,
             PageStatus::Fixed(status) => Some(status),
         };
@@ -126,7 +126,8 @@ impl Exchange {
             }
             Some(b'@') => Some(ErrorWay::On(Way::Named(String::from_utf8_lossy(&to).into_owned()))),
             _ => {
-                let status = self.page_status.take().filter(|status| is_redirect(*status)).unwrap_or(302);
+                let status =
+                    self.outcome.page_status.take().filter(|status| is_redirect(*status)).unwrap_or(302);
                 Some(ErrorWay::Redirect(status, to))
             }
         }
@@ -140,12 +141,12 @@ impl Exchange {
     /// The status that an answer goes out with: an error page has that of the error, unless it is written
     /// otherwise.
     pub fn status_of(&self, answer: u16) -> u16 {
-        self.page_status.unwrap_or(answer)
+        self.outcome.page_status.unwrap_or(answer)
     }
 
     /// An error stands for itself, whatever error page it came from.
     pub(crate) fn forget_page_status(&mut self) {
-        self.page_status = None;
+        self.outcome.page_status = None;
         self.redirect = None;
     }
 
@@ -166,7 +167,6 @@ impl Exchange {
         Parked {
             location: self.location,
             course: std::mem::replace(&mut self.course, course),
-            page_status: self.page_status.take(),
             is_error_page: std::mem::take(&mut self.is_error_page),
             redirect: self.redirect.take(),
             has_read_body: self.has_read_body,
@@ -181,7 +181,6 @@ impl Exchange {
         let Outcome { limit_req, limit_conn, .. } = self.outcome;
         self.location = parked.location;
         self.course = parked.course;
-        self.page_status = parked.page_status;
         self.is_error_page = parked.is_error_page;
         self.redirect = parked.redirect;
         self.has_read_body = parked.has_read_body;

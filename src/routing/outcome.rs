@@ -16,6 +16,8 @@ use crate::routing::variables::Variable;
 pub struct Outcome {
     /// The status that the client was sent; 0 if none.
     pub status: u16,
+    /// The status that an error page says its answer has.
+    pub page_status: Option<u16>,
     /// Where a `proxy_pass` with variables has led.
     pub aim: Option<Box<Aim>>,
     /// The upstream's head.

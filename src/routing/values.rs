@@ -121,7 +121,13 @@ impl Values<'_> {
                 let fields = self.outcome.response.as_ref().map(|head| &head.fields);
                 out.extend_from_slice(fields.map_or(&b""[..], |fields| set_cookie(fields, name)));
             }
-            Variable::Status => display(out, format_args!("{:03}", self.outcome.status)),
+            Variable::Status => {
+                let status = match self.outcome.status {
+                    0 => self.outcome.page_status.unwrap_or(0),
+                    sent => sent,
+                };
+                display(out, format_args!("{status:03}"));
+            }
             _ => self.of_connection(variable, out),
         }
     }

@@ -25,6 +25,7 @@ pub async fn serve(local: Rc<Local>, mut client: Client) {
             Err(error) => return proxy::refuse(&local, client, error, arrival.started).await,
         }
     }
+    client.bid_farewell().await;
 }
 
 /// A head, or what came instead of one.

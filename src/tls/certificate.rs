@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustls::pki_types::CertificateDer;
 use sha1::{Digest as _, Sha1};
-use x509_parser::asn1_rs::ToDer as _;
+use x509_parser::asn1_rs::{Any, Tag, ToDer as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::AttributeTypeAndValue;
@@ -50,18 +50,30 @@ const ATTRIBUTES: [(&str, &str); 17] = [
 
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let id = attribute.attr_type().to_id_string();
-    let known = ATTRIBUTES.iter().find(|(known, _)| *known == id);
-    match (known, attribute.as_str()) {
-        (Some((_, name)), Ok(value)) => format!("{name}={}", escaped(value)),
-        (Some((_, name)), Err(_)) => format!("{name}={}", encoded(attribute)),
-        (None, _) => format!("{id}={}", encoded(attribute)),
+    match (ATTRIBUTES.iter().find(|(known, _)| *known == id), text(attribute.attr_value())) {
+        (Some((_, name)), Some(value)) => format!("{name}={}", escaped(&value)),
+        (Some((_, name)), None) => format!("{name}={}", hexadecimal(attribute.attr_value())),
+        (None, _) => format!("{id}={}", hexadecimal(attribute.attr_value())),
     }
 }
 
-/// RFC 2253 §2.4: the bytes of its encoding.
-fn encoded(attribute: &AttributeTypeAndValue<'_>) -> String {
-    // What was read as DER can be written as DER.
-    format!("#{}", hex(&attribute.attr_value().to_der_vec().unwrap_or_default(), true))
+/// What a string says, in whatever set of characters it is; `None` if it is no string.
+fn text(value: &Any<'_>) -> Option<String> {
+    let units = || value.data.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    match value.tag() {
+        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
+            str::from_utf8(value.data).ok().map(str::to_owned)
+        }
+        // OpenSSL takes it for Latin-1, as everybody does.
+        Tag::T61String => Some(value.data.iter().copied().map(char::from).collect()),
+        Tag::BmpString => char::decode_utf16(units()).collect::<Result<_, _>>().ok(),
+        _ => None,
+    }
+}
+
+/// The whole value with its tag.
+fn hexadecimal(value: &Any<'_>) -> String {
+    format!("#{}", hex(&value.to_der_vec().unwrap_or_default(), true))
 }
 
 /// RFC 2253 §2.4; everything outside of printable ASCII as its bytes, as OpenSSL does.

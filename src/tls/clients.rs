@@ -12,6 +12,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
+use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
 
 use super::provider;
 use crate::error::ProxyError;
@@ -105,11 +106,26 @@ impl ClientRules {
     /// What is thought of the certificates that a client has shown, its own first.
     pub fn judge(&self, shown: Option<&[CertificateDer<'static>]>) -> Verdict {
         let Some((own, issuers)) = shown.and_then(<[_]>::split_first) else { return Verdict::None };
-        let Some(verifier) = &self.verifier else { return unknown(own) };
-        match verifier.verify_client_cert(own, issuers, UnixTime::now()) {
-            Ok(_) => Verdict::Success,
-            Err(Error::InvalidCertificate(error)) => failed(&error, own),
-            Err(error) => Verdict::Failed(error.to_string(), Failure::Invalid),
+        let verified = match &self.verifier {
+            Some(verifier) => verifier.verify_client_cert(own, issuers, UnixTime::now()).map(drop),
+            None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        };
+        let Err(error) = verified else { return Verdict::Success };
+        // OpenSSL finds this out last, and so says nothing else; nginx therefore never lets it pass.
+        if let Some(why) = out_of_date(own) {
+            return Verdict::Failed(why.to_owned(), Failure::Invalid);
+        }
+        match error {
+            // Those of `openssl req -x509` may issue others, and do not suit webpki by themselves: one that is
+            // named as a CA is believed even so, any other is nobody's.
+            Error::InvalidCertificate(CertificateError::Other(_)) if is_self_issued(own) => {
+                if !self.revoked.is_empty() {
+                    return failed(&CertificateError::UnknownRevocationStatus, own);
+                }
+                if self.cas.contains(own) { Verdict::Success } else { unknown(own) }
+            }
+            Error::InvalidCertificate(error) => failed(&error, own),
+            error => Verdict::Failed(error.to_string(), Failure::Invalid),
         }
     }
 
@@ -142,10 +158,9 @@ impl fmt::Display for Verdict {
 fn failed(error: &CertificateError, own: &CertificateDer<'_>) -> Verdict {
     let why = match error {
         CertificateError::UnknownIssuer => return unknown(own),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate has expired",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "certificate is not yet valid"
-        }
+        // One of the issuers; its own was looked at before.
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => EXPIRED,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => NOT_YET_VALID,
         CertificateError::Revoked => "certificate revoked",
         CertificateError::UnknownRevocationStatus => "unable to get certificate CRL",
         CertificateError::BadSignature => "certificate signature failure",
@@ -157,11 +172,29 @@ fn failed(error: &CertificateError, own: &CertificateDer<'_>) -> Verdict {
     Verdict::Failed(why.to_owned(), Failure::Invalid)
 }
 
+const EXPIRED: &str = "certificate has expired";
+const NOT_YET_VALID: &str = "certificate is not yet valid";
+
+fn out_of_date(own: &CertificateDer<'_>) -> Option<&'static str> {
+    let (_, parsed) = X509Certificate::from_der(own).ok()?;
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    match parsed.validity {
+        Validity { not_after, .. } if now > not_after.timestamp() => Some(EXPIRED),
+        Validity { not_before, .. } if now < not_before.timestamp() => Some(NOT_YET_VALID),
+        _ => None,
+    }
+}
+
+fn is_self_issued(own: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(own).is_ok_and(|(_, own)| own.issuer == own.subject)
+}
+
 fn unknown(own: &CertificateDer<'_>) -> Verdict {
-    use x509_parser::prelude::{FromDer as _, X509Certificate};
-    let is_own_issuer = X509Certificate::from_der(own).is_ok_and(|(_, own)| own.issuer == own.subject);
-    let why =
-        if is_own_issuer { "self-signed certificate" } else { "unable to verify the first certificate" };
+    let why = if is_self_issued(own) {
+        "self-signed certificate"
+    } else {
+        "unable to verify the first certificate"
+    };
     Verdict::Failed(why.to_owned(), Failure::Unknown)
 }
 

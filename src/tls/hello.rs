@@ -30,6 +30,10 @@ const HANDSHAKE: u8 = 22;
 /// Its type, its version and its length come first.
 const RECORD_HEAD: usize = 5;
 
+/// The most bytes of a ClientHello. It is read anew whenever more of it has come, and whoever sends it in records of
+/// one byte should not have that often; those of browsers have two thousand.
+const MOST: usize = 32 * 1024;
+
 /// Looks at the first bytes of a connection.
 pub fn look(bytes: &[u8]) -> First {
     let Some(first) = bytes.first() else { return First::Partial };
@@ -56,17 +60,27 @@ pub fn look(bytes: &[u8]) -> First {
                 });
                 return First::Hello(Hello { server_name, is_challenge });
             }
+            Ok(None) if bytes.len() > MOST => return First::Other(DECODE_ERROR.to_vec()),
             Ok(None) if count == 0 || rest.is_empty() => return First::Partial,
             Ok(None) => {}
             Err((_, mut alert)) => {
                 let mut answer = Vec::new();
                 // Writing to a Vec cannot fail.
                 let _ = alert.write_all(&mut answer);
+                if answer.is_empty() {
+                    answer.extend_from_slice(&UNEXPECTED_MESSAGE);
+                }
                 return First::Other(answer);
             }
         }
     }
 }
+
+/// The alert for a message that is too long, RFC 8446 §6.2.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+
+/// The alert for a message that does not come first in any handshake, which rustls does not make.
+const UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
 
 /// The alert that says that nobody has this name here, RFC 8446 §6.2: what nginx answers where handshakes are
 /// refused.

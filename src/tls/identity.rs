@@ -1,5 +1,7 @@
 //! The certificates that a server shows, replaced while it runs.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -33,6 +35,17 @@ pub enum Source {
     Acme(CertificateNames),
 }
 
+impl Source {
+    /// Every file.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let (pairs, staple) = match self {
+            Self::Files(pairs, staple) => (pairs.as_slice(), staple.as_deref()),
+            Self::SelfSigned(_) | Self::Acme(_) => (&[][..], None),
+        };
+        pairs.iter().flat_map(|pair| [&*pair.certificate, &*pair.key]).chain(staple)
+    }
+}
+
 /// What is wrong with one of the files of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceFault {
@@ -48,6 +61,17 @@ pub struct Identity {
     /// Where they come from.
     pub source: Source,
     current: RwLock<Arc<[Arc<CertifiedKey>]>>,
+    /// The files as they were before they were read for the first time.
+    stamps: Vec<Stamp>,
+}
+
+/// What tells one state of a file from another; `None`: it cannot be looked at.
+pub type Stamp = Option<(u64, u64, i64, i64, u64)>;
+
+/// The state of a file, behind every link.
+pub fn stamp(path: &Path) -> Stamp {
+    let known = fs::metadata(path).ok()?;
+    Some((known.dev(), known.ino(), known.mtime(), known.mtime_nsec(), known.size()))
 }
 
 impl Identity {
@@ -56,8 +80,11 @@ impl Identity {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn read(pairs: Vec<Pair>, staple: Option<PathBuf>) -> Result<Self, Vec<SourceFault>> {
+        // Before they are read: whatever changes from now on is a change.
+        let source = Source::Files(pairs.clone(), staple.clone());
+        let stamps = source.files().map(stamp).collect();
         let current = RwLock::new(load(&pairs, staple.as_deref())?);
-        Ok(Self { source: Source::Files(pairs, staple), current })
+        Ok(Self { source, current, stamps })
     }
 
     /// Makes a certificate for these names, at least one, that nobody has signed but itself.
@@ -68,12 +95,16 @@ impl Identity {
         let pair = made(names.clone()).map_err(|error| error.to_string())?;
         let pair =
             CertifiedKey::from_der(vec![pair.0], pair.1, provider()).map_err(|error| error.to_string())?;
-        Ok(Self { source: Source::SelfSigned(names), current: RwLock::new(Arc::from([Arc::new(pair)])) })
+        Ok(Self {
+            source: Source::SelfSigned(names),
+            current: RwLock::new(Arc::from([Arc::new(pair)])),
+            stamps: Vec::new(),
+        })
     }
 
     /// Shows a certificate for these names until the CA has issued a newer one.
     pub fn issued(names: CertificateNames, first: Arc<CertifiedKey>) -> Self {
-        Self { source: Source::Acme(names), current: RwLock::new(Arc::from([first])) }
+        Self { source: Source::Acme(names), current: RwLock::new(Arc::from([first])), stamps: Vec::new() }
     }
 
     /// Shows this certificate from the next handshake on.
@@ -96,11 +127,12 @@ impl Identity {
 
     /// Every file that it was read from.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let (pairs, staple) = match &self.source {
-            Source::Files(pairs, staple) => (pairs.as_slice(), staple.as_deref()),
-            Source::SelfSigned(_) | Source::Acme(_) => (&[][..], None),
-        };
-        pairs.iter().flat_map(|pair| [&*pair.certificate, &*pair.key]).chain(staple)
+        self.source.files()
+    }
+
+    /// The files as they were before they were read for the first time.
+    pub fn stamps(&self) -> &[Stamp] {
+        &self.stamps
     }
 
     /// What is shown now, the cheapest to sign with first.

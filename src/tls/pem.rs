@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -75,17 +75,20 @@ pub fn pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, PairFault> {
         .key_provider
         .load_private_key(signer)
         .map_err(|error| fault(format!("has a key that cannot be used: {error}")))?;
-    let pair = CertifiedKey::new(chain, signer);
-    match pair.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(pair),
-        Err(_) => {
-            let why = format!("is not the key of the certificate in {}", certificate.display());
-            Err(PairFault::Key(
-                FileFault::new(key, why)
-                    .help("the certificate comes first in its file, those that it was issued by behind it"),
-            ))
-        }
+    if !is_key_of(&*signer, &chain[0]) {
+        let why = format!("is not the key of the certificate in {}", certificate.display());
+        let help = "the certificate comes first in its file, those that it was issued by behind it";
+        return Err(PairFault::Key(FileFault::new(key, why).help(help)));
     }
+    Ok(CertifiedKey::new(chain, signer))
+}
+
+/// By itself, because rustls has no opinion of certificates of X.509 version 1, which `openssl x509 -req` makes.
+fn is_key_of(key: &dyn SigningKey, certificate: &CertificateDer<'_>) -> bool {
+    let (Some(known), Ok((_, parsed))) = (key.public_key(), X509Certificate::from_der(certificate)) else {
+        return true;
+    };
+    known.as_ref() == parsed.public_key().raw
 }
 
 /// All certificates of a file, at least one.

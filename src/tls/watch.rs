@@ -1,13 +1,11 @@
 //! Takes up certificates whose files have changed, without a signal: whoever renews them need not know of us.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::identity::{Identity, Source, SourceFault};
+use super::identity::{Identity, Source, SourceFault, Stamp, stamp};
 
 /// How often the files are looked at. What has changed is taken up once it has stayed the same for one look: a
 /// certificate and its key are two files.
@@ -52,9 +50,6 @@ fn run(orders: &Receiver<Vec<Arc<Identity>>>) {
     }
 }
 
-/// What tells one state of a file from another; `None`: it cannot be looked at.
-type Stamp = Option<(u64, u64, i64, i64, u64)>;
-
 struct Watched {
     identity: Arc<Identity>,
     /// What is shown is from here, or was found to be at fault.
@@ -65,7 +60,8 @@ struct Watched {
 
 impl Watched {
     fn new(identity: Arc<Identity>) -> Option<Self> {
-        let stamps: Vec<_> = identity.files().map(stamp).collect();
+        // Not as they are now: they may have changed since they were read.
+        let stamps = identity.stamps().to_vec();
         (!stamps.is_empty()).then(|| Self { identity, taken: stamps.clone(), seen: stamps })
     }
 
@@ -91,11 +87,6 @@ impl Watched {
             }
         }
     }
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let known = fs::metadata(path).ok()?;
-    Some((known.dev(), known.ino(), known.mtime(), known.mtime_nsec(), known.size()))
 }
 
 /// A fault with the setting that names the file.

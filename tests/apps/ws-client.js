@@ -3,13 +3,15 @@
 //   node --test-force-exit --test-reporter=tap ws-client.js http://ADDR
 
 import assert from 'node:assert/strict';
-import { request } from 'node:http';
+import { request as plain } from 'node:http';
+import { request as secure } from 'node:https';
 import { test } from 'node:test';
 import { text } from 'node:stream/consumers';
 import WebSocket from 'ws';
 import { base, bytes, next, sha256 } from './support.js';
 
 const url = base();
+const request = url.startsWith('https:') ? secure : plain;
 const limit = { timeout: 20_000 };
 const id = () => Math.random().toString(36).slice(2);
 

@@ -59,7 +59,11 @@ impl Authority {
 
     /// A certificate as it is described.
     pub fn sign(&self, params: CertificateParams) -> Issued {
-        let key = KeyPair::generate().expect("a key");
+        self.sign_with(params, KeyPair::generate().expect("a key"))
+    }
+
+    /// A certificate for this key.
+    pub fn sign_with(&self, params: CertificateParams, key: KeyPair) -> Issued {
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Issued {
             chain: vec![certificate.der().clone()],

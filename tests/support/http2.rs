@@ -10,10 +10,12 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode};
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::{DEADLINE, Hopgate};
+use super::{DEADLINE, Hopgate, TlsConnection};
 
 /// A connection, run by a thread of its own.
 pub struct Http2 {
@@ -21,8 +23,9 @@ pub struct Http2 {
     requests: SendRequest<Bytes>,
     over: Option<oneshot::Receiver<Result<(), h2::Error>>>,
     /// A handle on the socket that the thread has.
-    socket: TcpStream,
-    authority: String,
+    socket: Socket,
+    /// What its requests begin with: scheme, host and port.
+    origin: String,
 }
 
 /// One request on it.
@@ -70,7 +73,27 @@ impl Http2 {
         let socket = TcpStream::connect_timeout(&addr, DEADLINE).expect("hopgate listens");
         socket.set_nodelay(true).expect("a TCP socket takes TCP_NODELAY");
         socket.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let other = socket.try_clone().expect("a socket can be cloned");
+        let handle = socket.try_clone().expect("a socket can be cloned").into();
+        Self::run(move || tokio::net::TcpStream::from_std(socket), handle, window, format!("http://{addr}"))
+    }
+
+    /// Over TLS, with requests for the host of this name.
+    #[track_caller]
+    pub fn over_tls(connection: TlsConnection, host: &str) -> Self {
+        assert_eq!(connection.agreed.alpn.as_deref(), Some("h2"));
+        let socket = connection.into_socket();
+        socket.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let handle = socket.try_clone().expect("a socket can be cloned").into();
+        Self::run(move || tokio::net::UnixStream::from_std(socket), handle, AMPLE, format!("https://{host}"))
+    }
+
+    #[track_caller]
+    fn run<T: AsyncRead + AsyncWrite + Unpin + 'static>(
+        socket: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+        other: Socket,
+        window: u32,
+        origin: String,
+    ) -> Self {
         let (hand_over, handed_over) = std::sync::mpsc::channel();
         let (end, over) = oneshot::channel();
         thread::spawn(move || {
@@ -78,7 +101,7 @@ impl Http2 {
             let runtime = runtime.expect("a runtime");
             let handle = runtime.handle().clone();
             runtime.block_on(async move {
-                let socket = tokio::net::TcpStream::from_std(socket).expect("a socket for the runtime");
+                let socket = socket().expect("a socket for the runtime");
                 let mut builder = Builder::new();
                 builder.initial_window_size(window).initial_connection_window_size(AMPLE);
                 let (requests, connection) = builder.handshake(socket).await.expect("a handshake");
@@ -88,7 +111,7 @@ impl Http2 {
             });
         });
         let (runtime, requests) = handed_over.recv_timeout(DEADLINE).expect("a connection of HTTP/2");
-        Self { runtime, requests, over: Some(over), socket: other, authority: addr.to_string() }
+        Self { runtime, requests, over: Some(over), socket: other, origin }
     }
 
     /// Begins a request; its content follows unless `ends`.
@@ -108,7 +131,7 @@ impl Http2 {
 
     /// A request with these fields.
     pub fn request(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Request<()> {
-        let uri = format!("http://{}{path}", self.authority);
+        let uri = format!("{}{path}", self.origin);
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in fields {
             request = request.header(*name, *value);

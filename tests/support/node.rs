@@ -99,6 +99,12 @@ impl Drop for NodeApp {
 /// Runs a script of `tests/apps` whose tests talk to `url`, and expects all of them to pass.
 #[track_caller]
 pub fn run_node_script(script: &str, url: &str) {
+    run_node_script_trusting(script, url, "");
+}
+
+/// The same for a `url` with `https://`, whose authority is in this file.
+#[track_caller]
+pub fn run_node_script_trusting(script: &str, url: &str, ca: &str) {
     node(); // tells kindly what is missing
     let temporary = Dir::new(); // Chromium leaves things behind
     let output = Command::new("timeout")
@@ -114,6 +120,7 @@ pub fn run_node_script(script: &str, url: &str) {
         .current_dir(apps())
         .env("TMPDIR", temporary.path(""))
         .env("HOME", temporary.path(""))
+        .env("NODE_EXTRA_CA_CERTS", ca)
         .stdin(Stdio::null())
         .output()
         .expect("timeout, of coreutils, can be run");

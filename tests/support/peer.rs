@@ -108,6 +108,11 @@ impl Peer {
         Self { name: self.name, socket, pending: Vec::new() }
     }
 
+    /// The socket itself.
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Sends FIN and goes on reading.
     pub fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).expect("a connected socket can be shut down");
