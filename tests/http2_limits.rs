@@ -164,7 +164,7 @@ fn r35_a_client_that_opens_streams_to_reset_them_is_told_to_calm_down() {
             opened += 1;
             assert!(opened < 10_000, "nobody minds");
         };
-        assert_eq!(end.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{end}");
+        assert_eq!(end.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{end}\n{}", hopgate.log());
         assert!(opened >= 500, "a browser that leaves a page may do so: {opened}");
         taken.join().expect("an upstream");
     });

@@ -44,8 +44,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// And how much of it is read.
 const LINGER_BYTES: usize = 4 << 20;
 
-/// Serves a client until its connection ends. What has become a tunnel by then ends with it.
-pub async fn serve(local: Rc<Local>, client: Client) {
+/// Serves a client until its connection ends. What has become a tunnel by then ends with it. One that came when
+/// `refused` was reached is told so in its first stream.
+pub async fn serve(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
     let Some(limits) = local.limits_of(&client.info, &client.accepted_under) else { return };
     let Client { peer, info, mut timer, task, permit, accepted_under, .. } = client;
     let wire = Rc::new(RefCell::new(Wire::new(peer)));
@@ -74,6 +75,7 @@ pub async fn serve(local: Rc<Local>, client: Client) {
         timer,
         task,
         limits,
+        refused,
         leaving: None,
         is_told_off: false,
         accepted_under,
@@ -173,6 +175,8 @@ struct Serving {
     timer: Timer,
     task: TaskGuard,
     limits: ClientLimits,
+    /// The setting by which there are too many connections, if this is one of those.
+    refused: Option<&'static str>,
     /// Since when the client knows that the connection ends.
     leaving: Option<Instant>,
     /// Whether the client knows that it has done too much of something.
@@ -225,6 +229,9 @@ impl Serving {
             let accepted = self.connection.poll_accept(cx);
             let is_pending = accepted.is_pending();
             match accepted {
+                Poll::Ready(Some(Ok((_, mut respond)))) if self.has_left() => {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => self.open(request, respond),
                 Poll::Ready(Some(Err(error))) => {
                     self.tell(&error);
@@ -262,7 +269,10 @@ impl Serving {
         let started = Instant::now();
         let (parts, content) = request.into_parts();
         let limits = HeadLimits { size: self.limits.head_size, fields: self.limits.max_headers };
-        let asked = head::request(&parts, !content.is_end_stream(), limits);
+        let asked = match self.refused {
+            None => head::request(&parts, !content.is_end_stream(), limits),
+            Some(setting) => Err(ProxyError::TooManyConnections(setting)),
+        };
         let mut info = self.info.clone();
         let connections = &self.local.shared.connections;
         let (kind, permit, head) = match asked {
@@ -326,7 +336,9 @@ impl Serving {
 
     fn has_served_enough(&self) -> bool {
         let is_known = self.state.config.listeners.iter().any(|known| known.address == self.info.listener);
-        !is_known || self.limits.keepalive_requests.is_some_and(|most| self.info.requests >= most)
+        !is_known
+            || self.refused.is_some()
+            || self.limits.keepalive_requests.is_some_and(|most| self.info.requests >= most)
     }
 
     /// Tells the client that the connection takes no further streams; what it has sent by the time that it
@@ -338,6 +350,12 @@ impl Serving {
         }
     }
 
+    /// Whether the client has had its time to take notice: h2 goes on to take streams for as long as it does not
+    /// answer the PING behind the GOAWAY.
+    fn has_left(&self) -> bool {
+        self.leaving.is_some_and(|since| since.elapsed() >= LINGER)
+    }
+
     /// What has taken too long by now.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Patience {
         let stalled = self.wire.borrow().stalled().map(|since| since + self.limits.send_timeout);
@@ -346,6 +364,7 @@ impl Serving {
             let ended = self.streams.ended.get();
             match self.leaving {
                 Some(since) => since.max(ended) + LINGER,
+                None if self.refused.is_some() => ended + LINGER,
                 None if self.info.requests == 0 => ended + self.limits.header_timeout,
                 None => ended + self.limits.keepalive_timeout,
             }

@@ -17,7 +17,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves a client in the version of HTTP in which it begins.
 pub async fn serve_either(local: Rc<Local>, mut client: Client) {
     match look(&local, &mut client).await {
-        Some(Spoken::Http2) => super::serve(local, client).await,
+        Some(Spoken::Http2) => super::serve(local, client, None).await,
         Some(Spoken::Http1) => connection::serve(local, client).await,
         None => {}
     }

@@ -137,12 +137,12 @@ fn chosen(local: &Local, client: &Client, hello: &Hello) -> Option<(Arc<TlsServe
 /// Serves a client in the version of HTTP that was agreed upon.
 async fn speak(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
     let started = Instant::now();
+    if client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) {
+        return http2::serve(local, client, refused).await;
+    }
     match refused {
         Some(setting) => {
             proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await
-        }
-        None if client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) => {
-            http2::serve(local, client).await;
         }
         None => connection::serve(local, client).await,
     }

@@ -8,6 +8,7 @@ and `/app` goes to an upstream that takes requests and never answers.
 
 import socket
 import sys
+import time
 
 import hpack
 from h2.config import H2Configuration
@@ -213,6 +214,7 @@ def connect():
               end=False)
     malformed("extended CONNECT with another Host", CONNECT + [("host", "b")], "400", end=False)
     malformed(":protocol in a GET", changed(CONNECT, method="GET"))
+    malformed("extended CONNECT with Content-Length", CONNECT + [("content-length", "5")], "400", end=False)
     malformed("extended CONNECT for something else", changed(CONNECT, protocol="connect-ip"), "501", end=False)
     malformed("extended CONNECT where there is no app", changed(CONNECT, path="/"), "400", end=False)
     malformed("extended CONNECT with Connection", CONNECT + [("connection", "upgrade")], end=False)
@@ -329,6 +331,19 @@ def too_many_streams():
     check("… and room for another afterwards", client.answer(client.headers(GET)), "200")
 
 
+# A GOAWAY that says that there are no further streams is not for the client to decide upon (`keepalive_requests`).
+def deaf():
+    client = Client()
+    client.send(WindowUpdateFrame(0, window_increment=1 << 30))
+    for _ in range(1000):
+        client.answer(client.headers(GET))
+    got, deadline = "200", time.monotonic() + 10
+    while got == "200" and time.monotonic() < deadline:
+        got = client.answer(client.headers(GET))
+    check("a client that takes no notice of GOAWAY", got, f"reset {REFUSED_STREAM}")
+    check("… and what becomes of its connection", client.outcome(), "closed")
+
+
 def no_http2():
     for bytes_, expected in [(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", b" 505 "), (b"PRJ * HTTP/2.0\r\n\r\n", b" 505 "),
                              (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b" 200 ")]:
@@ -337,7 +352,7 @@ def no_http2():
         check(f"{bytes_!r}", client.socket.recv(100)[8:13], expected)
 
 
-for group in [ordinary, heads, content, connect, connection_errors, floods, too_many_streams, no_http2]:
+for group in [ordinary, heads, content, connect, connection_errors, floods, too_many_streams, deaf, no_http2]:
     try:
         group()
     except (AssertionError, OSError) as error:
