@@ -103,7 +103,7 @@ pub fn question(text: &[u8], is_tls: bool) -> Option<Question> {
 }
 
 /// The head of a request as it stands in a stream, a line for each field: what an upstream would be sent. `None` as for
-/// [`question`].
+/// `question`.
 pub fn shown(text: &[u8], is_tls: bool) -> Option<Vec<u8>> {
     let Question { request, .. } = question(text, is_tls)?;
     let (uri, mut shown) = (request.uri(), Vec::with_capacity(text.len() + 64));

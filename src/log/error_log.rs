@@ -53,7 +53,8 @@ impl ErrorLogWriter {
         writer.reopen()?;
         let wanted = EnvFilter::try_from_default_env();
         let is_misunderstood = wanted.is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
-        let filter = wanted.unwrap_or_else(|_| EnvFilter::new(config.level.to_string()));
+        // What h2 has to say of a flood is said here already, once and with the number of the connection.
+        let filter = wanted.unwrap_or_else(|_| EnvFilter::new(format!("{},h2=error", config.level)));
         let is_terminal =
             matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
         tracing_subscriber::fmt()
