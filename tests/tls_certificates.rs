@@ -334,6 +334,15 @@ fn whoever_names_the_file_of_something_else_is_told_what_to_do() {
 }
 
 #[test]
+fn a_client_that_knows_only_other_ciphers_is_told_in_words() {
+    let dir = Dir::new();
+    Authority::new("hopgate test CA").issue(&["app.test"]).write(&dir, "app");
+    let hopgate = Hopgate::start(&server(&files(&dir, "app")));
+    s_client(hopgate.addr(), &["-tls1_2", "-cipher", "AES128-SHA"]);
+    hopgate.wait_for_log("has failed: the client can use none of the certificates and ciphers");
+}
+
+#[test]
 fn a_file_that_may_not_be_read_is_told() {
     let dir = Dir::new();
     Authority::new("hopgate test CA").issue(&["app.test"]).write(&dir, "app");
