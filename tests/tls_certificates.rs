@@ -334,6 +334,38 @@ fn whoever_names_the_file_of_something_else_is_told_what_to_do() {
 }
 
 #[test]
+fn names_that_a_certificate_is_not_for_are_warned_of() {
+    let dir = Dir::new();
+    let authority = Authority::new("hopgate test CA");
+    authority.issue(&["app.test", "*.app.test", "x.other.test"]).write(&dir, "app");
+    authority.issue(&[]).write(&dir, "nobody");
+    let rows = [
+        ("app", "['app.test', 'www.app.test', '*.app.test', '*.other.test']", None),
+        // Whoever writes these does not mean a host that clients ask for.
+        ("app", "['localhost', '~^x\\.y$', 'www.app.*']", None),
+        ("app", "['app.test', 'app.example']", Some("`app.example`")),
+        ("app", "'a.b.app.test'", Some("`a.b.app.test`")),
+        ("app", "'*.app.example'", Some("`*.app.example`")),
+        ("nobody", "'app.test'", Some("nobody.pem is for no name")),
+    ];
+    for (name, names, expected) in rows {
+        let config = server(&format!("server_name = {names}\n{}", files(&dir, name)));
+        fs::write(dir.join("hopgate.toml"), config).unwrap();
+        let command = ["check", "--config", &dir.path("hopgate.toml")];
+        let output = Command::new(env!("CARGO_BIN_EXE_hopgate")).args(command).output().unwrap();
+        assert!(output.status.success(), "{names}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        match expected {
+            Some(expected) => assert!(
+                said.contains("warning: ") && said.contains("is not for `") && said.contains(expected),
+                "{names}: {said}"
+            ),
+            None => assert_eq!(said, "", "{names}"),
+        }
+    }
+}
+
+#[test]
 fn a_client_that_knows_only_other_ciphers_is_told_in_words() {
     let dir = Dir::new();
     Authority::new("hopgate test CA").issue(&["app.test"]).write(&dir, "app");
