@@ -161,6 +161,11 @@ fn a_certificate_that_is_not_believed_is_a_502_and_the_log_says_why() {
         ),
         (answering(&authority.issue(&[])), "", "its certificate is for no name (it has no subjectAltName"),
         (
+            answering(&authority.sign_version_1("127.0.0.1")),
+            "",
+            "its certificate is of X.509 version 1, which has no names in it",
+        ),
+        (
             answering(&authority.sign(for_clients("127.0.0.1"))),
             "",
             "its certificate is not for servers (extended key usage)",
