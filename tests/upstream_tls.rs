@@ -431,6 +431,7 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
     write("ca.pem", authority.pem().as_bytes());
     write("ca.der", authority.der());
     write("empty.pem", b"");
+    write("cut.pem", &authority.pem().as_bytes()[..100]);
     write("broken.pem", authority.pem().replace("MII", "!!!").as_bytes());
     write(
         "locked.key",
@@ -445,7 +446,12 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
         (trusted("none.pem"), 1, "none.pem: No such file or directory"),
         (trusted("empty.pem"), 1, "there is no certificate in "),
         (trusted("ca.der"), 1, "it is DER"),
-        (trusted("broken.pem"), 1, "broken.pem"),
+        (trusted("broken.pem"), 1, "broken.pem is no proper PEM"),
+        (
+            trusted("cut.pem"),
+            1,
+            "cut.pem is no proper PEM: it ends before a line `-----END CERTIFICATE-----`",
+        ),
         (trusted("one.key"), 1, "there is no certificate in "),
         (format!("proxy_ssl_crl = '{}'", dir.path("ca.pem")), 1, "there is no revocation list in "),
         (pair("one.pem", "two.key"), 1, "two.key is not that of the certificate in "),

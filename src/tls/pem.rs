@@ -181,13 +181,16 @@ fn all<T: PemObject>(path: &Path, what: &str, label: &str) -> Result<Vec<T>, Fil
 }
 
 fn improper(path: &Path, error: &PemError) -> FileFault {
+    FileFault::new(path, format!("is no proper PEM: {}", flaw(error)))
+}
+
+/// What is wrong with the form of a file.
+pub fn flaw(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { end_marker } => {
-            let label = String::from_utf8_lossy(end_marker);
-            let fault = FileFault::new(path, "is no proper PEM: it ends too soon");
-            fault.help(format!("there must be a line `-----END {label}-----`: is the file whole?"))
+            format!("it ends before a line `-----END {}-----`", String::from_utf8_lossy(end_marker))
         }
-        error => FileFault::new(path, format!("is no proper PEM: {error}")),
+        error => error.to_string(),
     }
 }
 

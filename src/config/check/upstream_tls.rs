@@ -379,7 +379,9 @@ impl Check<'_> {
                     None => Some(found.into()),
                 }
             }
-            Err(error) => self.wrong_file(at, key, (format!("{path} is no PEM: {error}"), None)),
+            Err(error) => {
+                self.wrong_file(at, key, (format!("{path} is no proper PEM: {}", pem::flaw(&error)), None))
+            }
         }
     }
 
@@ -400,7 +402,13 @@ impl Check<'_> {
                 return self.wrong_file(at, key, without("revocation list", path, &bytes));
             }
             Ok(found) => found,
-            Err(error) => return self.wrong_file(at, key, (format!("{path} is no PEM: {error}"), None)),
+            Err(error) => {
+                return self.wrong_file(
+                    at,
+                    key,
+                    (format!("{path} is no proper PEM: {}", pem::flaw(&error)), None),
+                );
+            }
         };
         for list in &found {
             let Ok((_, list)) = CertificateRevocationList::from_der(list) else {
