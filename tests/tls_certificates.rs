@@ -254,7 +254,7 @@ fn files_that_cannot_be_used_are_told_with_their_names_and_reasons() {
         ("text", "good.key", "text has no certificate in it"),
         ("der", "good.key", "der has no certificate in it"),
         ("broken", "good.key", "broken is no proper PEM"),
-        ("cut", "good.key", "cut is no proper PEM: it ends too soon"),
+        ("cut", "good.key", "cut is no proper PEM: it ends before a line"),
         ("good.key", "good.key", "good.key has no certificate in it"),
         ("expired.pem", "expired.key", "expired.pem has a certificate that expired on Thu, 04 Mar 2021"),
         ("early.pem", "early.key", "early.pem has a certificate that is not valid before Mon, 02 Jan 2090"),
@@ -317,7 +317,7 @@ fn whoever_names_the_file_of_something_else_is_told_what_to_do() {
         (pkcs7.as_bytes(), key.as_bytes(), "`openssl pkcs7 -print_certs -in OLD -out NEW`"),
         (&[0x30, 0x82, 1, 0], key.as_bytes(), "`openssl x509 -inform DER -in OLD -out NEW`"),
         (&chain, &[0x30, 0x82, 1, 0], "`openssl pkey -inform DER -in OLD -out NEW`"),
-        (&chain, &key.as_bytes()[..60], "a line `-----END PRIVATE KEY-----`: is the file whole?"),
+        (&chain, &key.as_bytes()[..60], "it ends before a line `-----END PRIVATE KEY-----`"),
         (&chain, unusable.as_bytes(), "it must be one of ECDSA (P-256, P-384, P-521)"),
     ];
     for (chain, key, help) in rows {

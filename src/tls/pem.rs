@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{CertificateError, InconsistentKeys};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -81,6 +82,23 @@ pub fn pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, PairFault> {
         return Err(PairFault::Key(FileFault::new(key, why).help(help)));
     }
     Ok(CertifiedKey::new(chain, signer))
+}
+
+/// A certificate, with those that it was issued by, and its key. Not `CertifiedKey::from_der`, which refuses
+/// certificates of X.509 version 1.
+///
+/// # Errors
+/// There is no certificate, the key is of a kind that is not known, or that of another one.
+pub fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, rustls::Error> {
+    let signer = provider().key_provider.load_private_key(key)?;
+    let own = chain.first().filter(|own| X509Certificate::from_der(own).is_ok());
+    match is_key_of(&*signer, own.ok_or(CertificateError::BadEncoding)?) {
+        true => Ok(CertifiedKey::new(chain, signer)),
+        false => Err(InconsistentKeys::KeyMismatch.into()),
+    }
 }
 
 /// By itself, because rustls has no opinion of certificates of X.509 version 1, which `openssl x509 -req` makes.
@@ -163,13 +181,16 @@ fn all<T: PemObject>(path: &Path, what: &str, label: &str) -> Result<Vec<T>, Fil
 }
 
 fn improper(path: &Path, error: &PemError) -> FileFault {
+    FileFault::new(path, format!("is no proper PEM: {}", flaw(error)))
+}
+
+/// What is wrong with the form of a file.
+pub fn flaw(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { end_marker } => {
-            let label = String::from_utf8_lossy(end_marker);
-            let fault = FileFault::new(path, "is no proper PEM: it ends too soon");
-            fault.help(format!("there must be a line `-----END {label}-----`: is the file whole?"))
+            format!("it ends before a line `-----END {}-----`", String::from_utf8_lossy(end_marker))
         }
-        error => FileFault::new(path, format!("is no proper PEM: {error}")),
+        error => error.to_string(),
     }
 }
 
