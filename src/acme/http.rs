@@ -16,8 +16,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::rt::ReadBufCursor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -25,8 +24,8 @@ use tokio::time::timeout;
 use super::error::Failure;
 use crate::config::Acme;
 use crate::io::Stream;
-use crate::tls::provider;
 use crate::tls::stream::TlsStream;
+use crate::tls::{pem, provider, roots};
 
 /// How long a request may take, from the look-up of the name to the last byte of the answer.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -161,22 +160,18 @@ impl HttpClient for Http {
 
 /// Those of the file, else those that the system trusts.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, Failed> {
-    let mut roots = RootCertStore::empty();
-    let certificates = match file {
-        Some(file) => CertificateDer::pem_file_iter(file)
-            .and_then(Iterator::collect)
-            .map_err(|error| format!("`directory_ca` {}: {error}", file.display()))?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    roots.add_parsable_certificates(certificates);
-    match roots.is_empty() {
-        true => Err(
+    let Some(file) = file else {
+        return roots::of_system().map_err(|_| {
             "there are no CA certificates to check its own with; install ca-certificates, or name a file in \
-                     `directory_ca`"
-                .into(),
-        ),
-        false => Ok(roots),
-    }
+             `directory_ca`"
+                .into()
+        });
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(
+        pem::certificates(file).map_err(|fault| format!("`directory_ca` {fault}"))?,
+    );
+    Ok(roots)
 }
 
 /// RFC 9112 §3.2.1, with a `Host`; the answer is the last on its connection.

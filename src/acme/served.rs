@@ -4,14 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 
 use super::store::Store;
 use crate::config::{Acme, CertificateNames};
-use crate::tls::identity::Identity;
-use crate::tls::provider;
+use crate::tls::identity::{Identity, self_signed};
 
 /// The certificates of the process that are ordered, by their names. They outlive a reload.
 #[derive(Debug, Default)]
@@ -70,15 +67,5 @@ impl Served {
 /// What is shown until the first certificate is there. It is kinder than to refuse the handshake: whoever sets a
 /// server up sees that it is there, and what it waits for, and a load balancer that asks for TLS finds it alive.
 fn makeshift(names: &CertificateNames) -> Result<CertifiedKey, String> {
-    let made = || -> Result<_, rcgen::Error> {
-        let key = KeyPair::generate()?;
-        let mut parameters = CertificateParams::new(names.all())?;
-        parameters.distinguished_name = DistinguishedName::new();
-        parameters.distinguished_name.push(DnType::CommonName, "hopgate waits for a certificate");
-        Ok((parameters.self_signed(&key)?, key))
-    };
-    let (certificate, key) = made().map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    CertifiedKey::from_der(vec![certificate.der().clone()], key, provider())
-        .map_err(|error| error.to_string())
+    self_signed(names.all().to_vec(), "hopgate waits for a certificate")
 }

@@ -12,7 +12,7 @@ use super::{Named, Question};
 use crate::config::{ListenAddress, Listener, Places};
 use crate::routing::host::Claim;
 use crate::state::State;
-use crate::tls::certificate;
+use crate::tls::certificate::{self, is_self_issued};
 use crate::tls::clients::{Ask, Verdict};
 use crate::tls::identity::{Identity, Source};
 use crate::tls::pem;
@@ -96,7 +96,7 @@ fn shown(identity: &Identity, places: &Places, server: usize) -> Vec<Certificate
             let name = pair.map(|pair| pair.certificate.display().to_string()).unwrap_or_default();
             Named { name, line: places.for_server(server, "ssl_certificate") }
         }
-        Source::Acme(_) if is_own_issuer(certificate) => Named {
+        Source::Acme(_) if is_self_issued(certificate) => Named {
             name: "made by hopgate, until the first one is issued by the CA".to_owned(),
             line: places.for_server(server, "tls"),
         },
@@ -114,14 +114,10 @@ fn shown(identity: &Identity, places: &Places, server: usize) -> Vec<Certificate
     certificates
         .map(|certificate| {
             let (names, until) = names_and_end(certificate);
-            let is_made = !matches!(identity.source, Source::Files(..)) && is_own_issuer(certificate);
+            let is_made = !matches!(identity.source, Source::Files(..)) && is_self_issued(certificate);
             Certificate { from: from(certificate), names, until: until.filter(|_| !is_made) }
         })
         .collect()
-}
-
-fn is_own_issuer(certificate: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(certificate).is_ok_and(|(_, own)| own.issuer == own.subject)
 }
 
 /// The names that a certificate is for, and the last moment of it.

@@ -20,6 +20,11 @@ pub fn of(certificate: &CertificateDer<'_>, write: impl FnOnce(&X509Certificate<
     }
 }
 
+/// Whether it names itself as its issuer.
+pub fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, own)| own.issuer == own.subject)
+}
+
 /// The names and the addresses that it is for. What else its subject says counts for nobody any more.
 pub fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let name = |name: &GeneralName<'_>| match name {

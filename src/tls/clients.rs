@@ -14,7 +14,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
 
-use super::{provider, version1};
+use super::{certificate, provider, version1};
 use crate::error::ProxyError;
 
 /// Whether clients are asked for a certificate. nginx: `ssl_verify_client`.
@@ -118,7 +118,7 @@ impl ClientRules {
         match error {
             // Those of `openssl req -x509` may issue others, and do not suit webpki by themselves: one that is
             // named as a CA is believed even so, any other is nobody's.
-            Error::InvalidCertificate(CertificateError::Other(_)) if is_self_issued(own) => {
+            Error::InvalidCertificate(CertificateError::Other(_)) if certificate::is_self_issued(own) => {
                 if !self.revoked.is_empty() {
                     return failed(&CertificateError::UnknownRevocationStatus, own);
                 }
@@ -192,12 +192,8 @@ fn out_of_date(own: &CertificateDer<'_>) -> Option<&'static str> {
     }
 }
 
-fn is_self_issued(own: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(own).is_ok_and(|(_, own)| own.issuer == own.subject)
-}
-
 fn unknown(own: &CertificateDer<'_>) -> Verdict {
-    let why = if is_self_issued(own) {
+    let why = if certificate::is_self_issued(own) {
         "self-signed certificate"
     } else {
         "unable to verify the first certificate"

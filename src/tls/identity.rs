@@ -7,12 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use rustls::SignatureAlgorithm;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::pem::{self, FileFault, PairFault};
-use super::provider;
 use crate::config::CertificateNames;
 
 /// The files of a certificate.
@@ -92,9 +91,7 @@ impl Identity {
     /// # Errors
     /// One of them cannot stand in a certificate.
     pub fn self_signed(names: Vec<String>) -> Result<Self, String> {
-        let pair = made(names.clone()).map_err(|error| error.to_string())?;
-        let pair =
-            CertifiedKey::from_der(vec![pair.0], pair.1, provider()).map_err(|error| error.to_string())?;
+        let pair = self_signed(names.clone(), "hopgate, self-signed")?;
         Ok(Self {
             source: Source::SelfSigned(names),
             current: RwLock::new(Arc::from([Arc::new(pair)])),
@@ -149,17 +146,24 @@ impl ResolvesServerCert for Identity {
     }
 }
 
-/// A certificate for these names that nobody has signed, good for a year, with its key.
-fn made(names: Vec<String>) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
-    let mut params = rcgen::CertificateParams::new(names)?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "hopgate, self-signed");
-    // A clock may be a little slow.
-    params.not_before = (SystemTime::now() - Duration::from_secs(3600)).into();
-    params.not_after = (SystemTime::now() + Duration::from_secs(365 * 24 * 3600)).into();
-    let key = rcgen::KeyPair::generate()?;
-    let certificate = params.self_signed(&key)?;
-    Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+/// A certificate for these names that nobody has signed but itself, good for a year, with its key.
+///
+/// # Errors
+/// One of the names cannot stand in a certificate.
+pub fn self_signed(names: Vec<String>, common_name: &str) -> Result<CertifiedKey, String> {
+    let made = || -> Result<_, rcgen::Error> {
+        let mut params = rcgen::CertificateParams::new(names)?;
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+        // A clock may be a little slow.
+        params.not_before = (SystemTime::now() - Duration::from_secs(3600)).into();
+        params.not_after = (SystemTime::now() + Duration::from_secs(365 * 24 * 3600)).into();
+        let key = rcgen::KeyPair::generate()?;
+        Ok((params.self_signed(&key)?, key))
+    };
+    let (certificate, key) = made().map_err(|error| error.to_string())?;
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    pem::certified(vec![certificate.der().clone()], key).map_err(|error| error.to_string())
 }
 
 fn load(pairs: &[Pair], staple: Option<&Path>) -> Result<Arc<[Arc<CertifiedKey>]>, Vec<SourceFault>> {

@@ -5,12 +5,14 @@ pub mod clients;
 pub mod hello;
 pub mod identity;
 pub mod pem;
+pub mod roots;
 pub mod server;
 pub mod session;
 pub mod stream;
 pub mod tickets;
 pub mod variables;
 pub mod version1;
+pub mod versions;
 pub mod watch;
 
 use std::sync::{Arc, LazyLock};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -12,6 +12,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{CertificateError, InconsistentKeys};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::time::ASN1Time;
 
 use super::provider;
 
@@ -69,7 +70,7 @@ impl fmt::Display for PairFault {
 /// Which file is at fault, and why.
 pub fn pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, PairFault> {
     let chain = certificates(certificate).map_err(PairFault::Certificate)?;
-    is_valid_at(certificate, &chain[0], SystemTime::now()).map_err(PairFault::Certificate)?;
+    is_valid(certificate, &chain[0]).map_err(PairFault::Certificate)?;
     let signer = self::key(key).map_err(PairFault::Key)?;
     let signer = provider().key_provider.load_private_key(signer).map_err(|_| {
         let help =
@@ -185,7 +186,7 @@ fn improper(path: &Path, error: &PemError) -> FileFault {
 }
 
 /// What is wrong with the form of a file.
-pub fn flaw(error: &PemError) -> String {
+fn flaw(error: &PemError) -> String {
     match error {
         PemError::MissingSectionEnd { end_marker } => {
             format!("it ends before a line `-----END {}-----`", String::from_utf8_lossy(end_marker))
@@ -226,25 +227,27 @@ fn nothing(path: &Path, bytes: &[u8], what: &str, label: &str) -> FileFault {
     fault.help(format!("it must be PEM: `-----BEGIN {label}-----` at the beginning of a line, and so on"))
 }
 
-fn is_valid_at(path: &Path, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), FileFault> {
+/// Whether a certificate of a file is valid now.
+///
+/// # Errors
+/// It is not any more, or not yet.
+pub fn is_valid(path: &Path, certificate: &CertificateDer<'_>) -> Result<(), FileFault> {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Ok(()) };
-    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let at = |time: i64| u64::try_from(time).unwrap_or(0);
-    let (from, until) =
-        (at(parsed.validity.not_before.timestamp()), at(parsed.validity.not_after.timestamp()));
-    if seconds > until {
-        let fault = FileFault::new(path, format!("has a certificate that expired on {}", date(until)));
-        return Err(fault.help("renew it"));
+    let (from, until, now) = (parsed.validity.not_before, parsed.validity.not_after, ASN1Time::now());
+    if now > until {
+        let why = format!("has a certificate that expired on {}", date(until.timestamp()));
+        return Err(FileFault::new(path, why).help("renew it"));
     }
-    if seconds < from {
-        let fault =
-            FileFault::new(path, format!("has a certificate that is not valid before {}", date(from)));
-        return Err(fault.help("is the clock of this machine right?"));
+    if now < from {
+        let why = format!("has a certificate that is not valid before {}", date(from.timestamp()));
+        return Err(FileFault::new(path, why).help("is the clock of this machine right?"));
     }
     Ok(())
 }
 
-fn date(seconds: u64) -> String {
+/// A time of X.509 as HTTP writes it; `seconds` since 1970.
+pub fn date(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
     // The last second that such a date can be of.
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
 }

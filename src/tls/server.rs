@@ -5,31 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::clients::{Ask, ClientRules, Lenient};
 use super::identity::Identity;
 use super::provider;
 use super::tickets::{self, Keys, Tickets};
+use super::versions::Versions;
 use crate::acme::served::Served;
 use crate::config::{CertificateNames, Config};
-
-/// Versions of TLS, at least one. nginx: `ssl_protocols`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versions {
-    /// TLS 1.2.
-    pub tls12: bool,
-    /// TLS 1.3.
-    pub tls13: bool,
-}
-
-impl Default for Versions {
-    fn default() -> Self {
-        Self { tls12: true, tls13: true }
-    }
-}
 
 /// How a server speaks TLS, as configured.
 #[derive(Clone, Debug)]
@@ -203,12 +188,8 @@ fn config(
     identity: Option<&Arc<Identity>>,
     keys: Option<Keys>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let known: [(bool, &SupportedProtocolVersion); 2] =
-        [(rules.versions.tls12, &TLS12), (rules.versions.tls13, &TLS13)];
-    let versions: Vec<_> =
-        known.into_iter().filter_map(|(is_spoken, version)| is_spoken.then_some(version)).collect();
-    let builder =
-        ServerConfig::builder_with_provider(Arc::clone(provider())).with_protocol_versions(&versions)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&rules.versions.supported())?;
     let builder = match rules.clients.ask {
         Ask::Off => builder.with_no_client_auth(),
         _ => builder.with_client_cert_verifier(Arc::new(Lenient(Arc::clone(&rules.clients)))),

@@ -15,7 +15,8 @@ use crate::config::file::{ForServers, OneOrMany, Server, Value};
 use crate::tls::clients::{Ask, ClientRules};
 use crate::tls::identity::{Identity, Pair, Source, SourceFault};
 use crate::tls::pem::{self, FileFault, PairFault};
-use crate::tls::server::{DEFAULT_TIMEOUT, Shows, TlsRules, Versions};
+use crate::tls::server::{DEFAULT_TIMEOUT, Shows, TlsRules};
+use crate::tls::versions::Versions;
 
 /// What is written at one level of the file; `None` is inherited.
 #[derive(Clone, Default)]
@@ -70,7 +71,7 @@ impl Check<'_> {
             word: self.tls_word(&written.tls),
             certificates: self.file_list(&written.ssl_certificate, "ssl_certificate"),
             keys: self.file_list(&written.ssl_certificate_key, "ssl_certificate_key"),
-            versions: self.tls_versions(&written.ssl_protocols),
+            versions: self.tls_versions(&written.ssl_protocols, "ssl_protocols").flatten(),
             ask: self.verify_client(&written.ssl_verify_client),
             cas: self.file_name(written.ssl_client_certificate.given(), "ssl_client_certificate"),
             revoked: self.file_name(written.ssl_crl.given(), "ssl_crl"),
@@ -295,11 +296,18 @@ impl Check<'_> {
         Some(Spanned::new(word.span(), ask))
     }
 
-    fn tls_versions(&mut self, written: &Value<OneOrMany<String>>) -> Option<Versions> {
+    /// Versions of TLS; `Some(None)`: there is something wrong with them, which has been reported.
+    pub(super) fn tls_versions(
+        &mut self,
+        written: &Value<OneOrMany<String>>,
+        key: &str,
+    ) -> Option<Option<Versions>> {
         let list = written.given()?;
+        let help = format!("write `{key} = [\"TLSv1.2\", \"TLSv1.3\"]`, or leave the line out");
         let mut versions = Versions { tls12: false, tls13: false };
+        let mut is_right = true;
         for entry in &list.get_ref().0 {
-            let (message, help) = match entry.get_ref().as_str() {
+            let message = match entry.get_ref().as_str() {
                 "TLSv1.2" => {
                     versions.tls12 = true;
                     continue;
@@ -308,22 +316,19 @@ impl Check<'_> {
                     versions.tls13 = true;
                     continue;
                 }
-                old @ ("SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1") => (
-                    format!("{old} can be broken, and is not spoken (RFC 8996)"),
-                    "write `ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`, or leave the line out",
-                ),
-                other => (
-                    format!("`ssl_protocols`: `{other}` is not known"),
-                    "write one version for each entry: `ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`",
-                ),
+                old @ ("SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1") => {
+                    format!("{old} can be broken, and is not spoken (RFC 8996)")
+                }
+                other => format!("`{key}`: `{other}` is not known"),
             };
-            self.mistakes.push(Mistake::new(entry.span(), message).help(help));
+            is_right = false;
+            self.mistakes.push(Mistake::new(entry.span(), message).help(help.clone()));
         }
         if list.get_ref().0.is_empty() {
-            let mistake = Mistake::new(list.span(), "`ssl_protocols` has no version");
-            self.mistakes.push(mistake.help("write `ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`"));
+            is_right = false;
+            self.mistakes.push(Mistake::new(list.span(), format!("`{key}` has no version")).help(help));
         }
-        (versions.tls12 || versions.tls13).then_some(versions)
+        Some(is_right.then_some(versions))
     }
 
     fn file_list(&mut self, written: &Value<OneOrMany<String>>, key: &str) -> Option<Vec<Spanned<String>>> {
@@ -335,7 +340,8 @@ impl Check<'_> {
         Some(list.get_ref().0.iter().filter_map(|path| self.file_name(Some(path), key)).collect())
     }
 
-    fn file_name(&mut self, path: Option<&Spanned<String>>, key: &str) -> Option<Spanned<String>> {
+    /// A file that is named by its whole path.
+    pub(super) fn file_name(&mut self, path: Option<&Spanned<String>>, key: &str) -> Option<Spanned<String>> {
         let path = path?;
         let text = path.get_ref();
         if text.starts_with('/') && !text.ends_with([';', '/']) && !text.contains('\0') {

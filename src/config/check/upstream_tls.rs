@@ -1,26 +1,22 @@
 //! How TLS is spoken with upstream servers, and the files that say whom to believe.
 
-use std::fmt::Display;
-use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use serde_spanned::Spanned;
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 use x509_parser::time::ASN1Time;
 
 use super::{Check, plain};
 use crate::config::error::{Mistake, MistakeKind};
-use crate::config::file::{ForUpstreamTls, OneOrMany, Value};
-use crate::config::{TlsName, UpstreamTls, UpstreamVersion, read_bounded};
+use crate::config::file::{ForUpstreamTls, Value};
+use crate::config::{TlsName, UpstreamTls, UpstreamVersion};
 use crate::routing::variables::Template;
-use crate::tls::pem;
-use crate::upstream::tls::{Identity, TlsClient, TlsRules, Trust, Versions, server_name};
+use crate::tls::versions::Versions;
+use crate::tls::{pem, roots};
+use crate::upstream::tls::{Identity, TlsClient, TlsRules, Trust, server_name};
 
 /// What is written at one level of the file; `None` is inherited. `Some(None)` cannot be used, and has been
 /// reported.
@@ -85,7 +81,7 @@ pub(super) enum Called<'a> {
 pub(super) struct TlsClients {
     all: Vec<Arc<TlsClient>>,
     /// Those that the system trusts, once they were needed: a configuration without TLS costs nothing.
-    system: Option<Result<Trust, String>>,
+    system: Option<Result<Arc<RootCertStore>, String>>,
 }
 
 impl TlsClients {
@@ -105,23 +101,9 @@ impl TlsClients {
 
     /// Those that the system trusts; `Err` says where they were looked for in vain.
     fn system(&mut self) -> Result<Trust, String> {
-        self.system.get_or_insert_with(system_roots).clone()
+        let roots = self.system.get_or_insert_with(|| roots::of_system().map(Arc::new)).clone()?;
+        Ok(Trust { roots, certificates: Arc::from([]), revoked: Arc::from([]) })
     }
-}
-
-/// The roots of the system, as OpenSSL finds them: `SSL_CERT_FILE`, `SSL_CERT_DIR`, or where the distribution
-/// has them. What the operator has added there counts, and what was withdrawn is gone with the next update
-/// of the system; roots that are built into the binary would be as old as that. (rustls-platform-verifier does
-/// the same on Linux, in more steps.)
-fn system_roots() -> Result<Trust, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) });
-    }
-    Ok(Trust { roots: Arc::new(roots), certificates: Arc::from([]), revoked: Arc::from([]) })
 }
 
 impl Check<'_> {
@@ -135,7 +117,7 @@ impl Check<'_> {
             certificate: self.certificate(&written.proxy_ssl_certificate),
             key: self.key(&written.proxy_ssl_certificate_key),
             resumes: plain(&written.proxy_ssl_session_reuse),
-            versions: self.versions(&written.proxy_ssl_protocols),
+            versions: self.tls_versions(&written.proxy_ssl_protocols, "proxy_ssl_protocols"),
             http2: false,
         }
     }
@@ -302,38 +284,6 @@ impl Check<'_> {
         }
         Some(Some(Spanned::new(text.span(), template)))
     }
-
-    fn versions(&mut self, written: &Value<OneOrMany<String>>) -> Option<Option<Versions>> {
-        let list = written.given()?;
-        let mut versions = Versions { tls12: false, tls13: false };
-        let mut is_right = true;
-        for entry in &list.get_ref().0 {
-            let (message, help) = match entry.get_ref().as_str() {
-                "TLSv1.2" => {
-                    versions.tls12 = true;
-                    continue;
-                }
-                "TLSv1.3" => {
-                    versions.tls13 = true;
-                    continue;
-                }
-                old @ ("SSLv2" | "SSLv3" | "TLSv1" | "TLSv1.0" | "TLSv1.1") => {
-                    (format!("{old} can be broken, and is not spoken (RFC 8996)"), "leave it out")
-                }
-                other => {
-                    (format!("`proxy_ssl_protocols`: `{other}` is not known"), "write `TLSv1.2` or `TLSv1.3`")
-                }
-            };
-            is_right = false;
-            self.mistakes.push(Mistake::new(entry.span(), message).help(help));
-        }
-        if list.get_ref().0.is_empty() {
-            is_right = false;
-            let mistake = Mistake::new(list.span(), "`proxy_ssl_protocols` has no version");
-            self.mistakes.push(mistake.help("write `proxy_ssl_protocols = [\"TLSv1.2\", \"TLSv1.3\"]`"));
-        }
-        Some(is_right.then_some(versions))
-    }
 }
 
 // Files.
@@ -349,40 +299,24 @@ impl Check<'_> {
     ) -> Option<Option<FromFile<Arc<[CertificateDer<'static>]>>>> {
         let at = written.given()?;
         let Some(what) = self.certificates(at, "proxy_ssl_certificate") else { return Some(None) };
-        if let Ok((_, parsed)) = X509Certificate::from_der(&what[0])
-            && !parsed.validity().is_valid()
-        {
-            let until = parsed.validity().not_after;
-            let when = match until < ASN1Time::now() {
-                true => format!("has expired on {}", date(until)),
-                false => format!("is not valid before {}", date(parsed.validity().not_before)),
-            };
-            let message = format!("`proxy_ssl_certificate`: the certificate in {} {when}", at.get_ref());
+        if let Err(fault) = pem::is_valid(at.get_ref().as_ref(), &what[0]) {
             // Not refused: what else there is in the file can be served, and its upstream may not mind.
-            self.mistakes.push(Mistake::warning(at.span(), message).help("put a new one there"));
+            let mistake = Mistake::warning(at.span(), format!("`proxy_ssl_certificate`: {fault}"));
+            self.mistakes.push(mistake.maybe_help(fault.help));
         }
         Some(Some(FromFile { path: at.get_ref().clone(), span: at.span(), what }))
     }
 
     fn certificates(&mut self, at: &Spanned<String>, key: &str) -> Option<Arc<[CertificateDer<'static>]>> {
-        let bytes = self.file(at, key)?;
-        let path = at.get_ref();
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        match found {
-            Ok(found) if found.is_empty() => self.wrong_file(at, key, without("certificate", path, &bytes)),
-            Ok(found) => {
-                match found.iter().position(|one| RootCertStore::empty().add(one.clone()).is_err()) {
-                    Some(place) => {
-                        let message = format!("certificate {} of {path} cannot be read", place + 1);
-                        self.wrong_file(at, key, (message, None))
-                    }
-                    None => Some(found.into()),
-                }
-            }
-            Err(error) => {
-                self.wrong_file(at, key, (format!("{path} is no proper PEM: {}", pem::flaw(&error)), None))
-            }
+        let at = self.file_name(Some(at), key)?;
+        let found = self.content_of(&at, key, pem::certificates)?;
+        let is_wrong = |one: &CertificateDer<'static>| RootCertStore::empty().add(one.clone()).is_err();
+        if let Some(place) = found.iter().position(is_wrong) {
+            let message = format!("`{key}`: certificate {} of {} cannot be read", place + 1, at.get_ref());
+            self.mistakes.push(Mistake::new(at.span(), message).kind(MistakeKind::OfFile));
+            return None;
         }
+        Some(found.into())
     }
 
     fn revoked(
@@ -394,28 +328,14 @@ impl Check<'_> {
     }
 
     fn lists(&mut self, at: &Spanned<String>) -> Option<Arc<[CertificateRevocationListDer<'static>]>> {
-        let (key, path) = ("proxy_ssl_crl", at.get_ref());
-        let bytes = self.file(at, key)?;
-        let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-        let found = match found {
-            Ok(found) if found.is_empty() => {
-                return self.wrong_file(at, key, without("revocation list", path, &bytes));
-            }
-            Ok(found) => found,
-            Err(error) => {
-                return self.wrong_file(
-                    at,
-                    key,
-                    (format!("{path} is no proper PEM: {}", pem::flaw(&error)), None),
-                );
-            }
-        };
+        let key = "proxy_ssl_crl";
+        let at = self.file_name(Some(at), key)?;
+        let found = self.content_of(&at, key, pem::revoked)?;
         for list in &found {
-            let Ok((_, list)) = CertificateRevocationList::from_der(list) else {
-                return self.wrong_file(at, key, (format!("a list in {path} cannot be read"), None));
-            };
+            let Ok((_, list)) = CertificateRevocationList::from_der(list) else { continue };
             if let Some(until) = list.next_update().filter(|until| *until < ASN1Time::now()) {
-                let message = format!("`{key}`: a list in {path} has expired on {}", date(until));
+                let until = pem::date(until.timestamp());
+                let message = format!("`{key}`: a list in {} has expired on {until}", at.get_ref());
                 let help = "put a new one there: what an old one does not name is not taken to be good";
                 self.mistakes.push(Mistake::warning(at.span(), message).help(help));
             }
@@ -425,75 +345,9 @@ impl Check<'_> {
 
     fn key(&mut self, written: &Value<String>) -> Option<Option<FromFile<Arc<PrivateKeyDer<'static>>>>> {
         let at = written.given()?;
-        let (key, path) = ("proxy_ssl_certificate_key", at.get_ref());
-        let Some(bytes) = self.file(at, key) else { return Some(None) };
-        let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
-            .iter()
-            .any(|mark| memchr::memmem::find(&bytes, mark).is_some());
-        Some(match PrivateKeyDer::from_pem_slice(&bytes) {
-            Ok(what) => Some(FromFile { path: path.clone(), span: at.span(), what: Arc::new(what) }),
-            Err(_) if is_encrypted => {
-                let help = format!("write it without its password: `openssl pkey -in {path} -out NEW`");
-                self.wrong_file(at, key, (format!("the key in {path} is encrypted"), Some(help)))
-            }
-            Err(_) => self.wrong_file(at, key, without("private key", path, &bytes)),
-        })
+        let key = "proxy_ssl_certificate_key";
+        let Some(at) = self.file_name(Some(at), key) else { return Some(None) };
+        let what = self.content_of(&at, key, pem::key);
+        Some(what.map(|what| FromFile { path: at.get_ref().clone(), span: at.span(), what: Arc::new(what) }))
     }
-
-    /// The bytes of a file that is named by its whole path.
-    fn file(&mut self, at: &Spanned<String>, key: &str) -> Option<Vec<u8>> {
-        let path = at.get_ref();
-        if !path.starts_with('/') {
-            let message = format!("`{path}` is no whole path");
-            let help = format!("write where it begins: `{key} = \"/etc/hopgate/{path}\"`");
-            return self.wrong_file(at, key, (message, Some(help)));
-        }
-        match read_bounded(Path::new(path)) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => {
-                let help = (error.kind() == io::ErrorKind::PermissionDenied)
-                    .then(|| "let the user that hopgate runs as read it".to_owned());
-                self.wrong_file(at, key, (format!("cannot read {path}: {error}"), help))
-            }
-        }
-    }
-
-    fn wrong_file<T>(
-        &mut self,
-        at: &Spanned<String>,
-        key: &str,
-        (message, help): (impl Display, Option<String>),
-    ) -> Option<T> {
-        let mistake = Mistake::new(at.span(), format!("`{key}`: {message}")).maybe_help(help);
-        self.mistakes.push(mistake.kind(MistakeKind::OfFile));
-        None
-    }
-}
-
-/// There is no such thing in a file.
-fn without(what: &str, path: &str, bytes: &[u8]) -> (String, Option<String>) {
-    // DER begins with a SEQUENCE of a length that takes more bytes than one.
-    let is_der = bytes.starts_with(&[0x30, 0x82]) || bytes.starts_with(&[0x30, 0x81]);
-    let help = match is_der {
-        true => format!(
-            "it is DER: make PEM of it with `openssl`, which begins with `-----BEGIN {}`",
-            label(what)
-        ),
-        false => format!("it must be PEM, which begins with `-----BEGIN {}`", label(what)),
-    };
-    (format!("there is no {what} in {path}"), Some(help))
-}
-
-fn label(what: &str) -> &'static str {
-    match what {
-        "certificate" => "CERTIFICATE-----",
-        "private key" => "PRIVATE KEY-----",
-        _ => "X509 CRL-----",
-    }
-}
-
-fn date(time: ASN1Time) -> String {
-    let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
-    // The last second that such a date can be of.
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
 }

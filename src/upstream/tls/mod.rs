@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::UpstreamAddress;
 use crate::io::Stream;
-use crate::tls::pem;
 use crate::tls::stream::TlsStream;
+use crate::tls::versions::Versions;
+use crate::tls::{pem, provider};
 
 pub use error::TlsError;
 
@@ -74,21 +74,6 @@ pub struct Identity {
     pub key: Arc<PrivateKeyDer<'static>>,
 }
 
-/// Versions of TLS, at least one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versions {
-    /// TLS 1.2.
-    pub tls12: bool,
-    /// TLS 1.3.
-    pub tls13: bool,
-}
-
-impl Default for Versions {
-    fn default() -> Self {
-        Self { tls12: true, tls13: true }
-    }
-}
-
 /// How TLS is spoken with upstream servers, ready for use. Equal rules are one value, in all locations and over
 /// reloads: connections and sessions are not shared with others.
 pub struct TlsClient {
@@ -105,17 +90,13 @@ impl TlsClient {
     /// The key is not that of the certificate, or of a kind that is not known; a list of what was revoked
     /// cannot be used.
     pub fn new(rules: TlsRules) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let known: [(bool, &SupportedProtocolVersion); 2] =
-            [(rules.versions.tls12, &TLS12), (rules.versions.tls13, &TLS13)];
-        let versions: Vec<_> =
-            known.into_iter().filter_map(|(is_spoken, version)| is_spoken.then_some(version)).collect();
-        let verifier = verify::verifier(rules.trust.as_ref(), &provider)?;
+        let verifier = verify::verifier(rules.trust.as_ref(), provider())?;
         let identity = rules.identity.as_ref().map(|identity| {
             let key = pem::certified(identity.chain.to_vec(), identity.key.clone_key())?;
             Ok::<_, rustls::Error>(Arc::new(SingleCertAndKey::from(key)) as Arc<dyn ResolvesClientCert>)
         });
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions)?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(&rules.versions.supported())?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match identity.transpose()? {
             Some(identity) => builder.with_client_cert_resolver(identity),
