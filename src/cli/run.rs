@@ -9,7 +9,7 @@ use super::{EXIT_CONFIG, EXIT_DONE, RunArgs, report};
 use crate::config::{Config, ConfigErrors, Warnings};
 use crate::log::ErrorLogWriter;
 use crate::server::{Control, Server};
-use crate::systemd::Notifier;
+use crate::systemd::{Notifier, Passed};
 
 /// Runs until a signal ends it.
 pub fn run(args: &RunArgs) -> u8 {
@@ -20,6 +20,8 @@ pub fn run(args: &RunArgs) -> u8 {
 /// Serves the configuration that `load` gives, and asks it again for each reload; `ready` is told when
 /// every address is bound.
 pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
+    // Before there are threads.
+    let passed = Passed::from_env();
     let config = match load() {
         Ok(config) => config,
         Err(mistakes) => return report(&mistakes),
@@ -28,7 +30,7 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
         Ok(log) => log,
         Err(error) => return fault(&error),
     };
-    let served = bind_and_run(config, load, &log, ready);
+    let served = passed.and_then(|passed| bind_and_run(config, passed, load, &log, ready));
     log.flush();
     match served {
         Ok(()) => EXIT_DONE,
@@ -38,6 +40,7 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
 
 fn bind_and_run(
     mut config: Config,
+    passed: Passed,
     load: impl Load,
     log: &ErrorLogWriter,
     ready: impl FnOnce(&Server),
@@ -48,7 +51,7 @@ fn bind_and_run(
         tracing::warn!("{error}");
         Notifier::default()
     });
-    let server = Server::bind(config, notifier.clone())?;
+    let server = Server::bind(config, passed, notifier.clone())?;
     obey_signals(server.control(), load, log.clone(), notifier)?;
     for address in server.addresses() {
         tracing::info!("listening on {address}");

@@ -22,10 +22,10 @@ use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
 use crate::shared::Shared;
 use crate::state::State;
-use crate::systemd::{Counts, Notifier};
+use crate::systemd::{Counts, Notifier, Passed};
 use crate::tls::server::TlsServers;
 use crate::tls::watch::Watch;
-use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, to_bind};
+use listener::{Bound, ListenSocket, SocketFile, adopt, bind, check_apart, to_bind};
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
@@ -57,29 +57,37 @@ pub struct Server {
     writer: LogWriter,
     workers: usize,
     bound: Vec<Bound>,
+    passed: Passed,
     notifier: Notifier,
     control: (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
 }
 
 impl Server {
-    /// Binds every address of a configuration. Nothing is accepted yet. `notifier` is told what becomes of the server.
+    /// Binds every address of a configuration, unless a socket on it was `passed`. Nothing is accepted yet. `notifier`
+    /// is told what becomes of the server.
     ///
     /// # Errors
-    /// An address that cannot be listened on, or an access log that cannot be written.
-    pub fn bind(config: Config, notifier: Notifier) -> io::Result<Self> {
+    /// An address that cannot be listened on, a passed socket that is not listened on, or an access log that cannot be
+    /// written.
+    pub fn bind(config: Config, passed: Passed, notifier: Notifier) -> io::Result<Self> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
         let shared = Arc::<Shared>::default();
         let tls = prepare_tls(&config, &shared, None)?;
-        let bound: io::Result<Vec<_>> =
-            to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
+        passed.check_all_in(to_bind(&config.listeners))?;
+        let listen = |address| match passed.find(address) {
+            Some(passed) => adopt(passed, workers),
+            None => bind(address, workers),
+        };
+        let bound: io::Result<Vec<_>> = to_bind(&config.listeners).map(listen).collect();
         Ok(Self {
             bound: bound?,
             state: Arc::new(State::new(config, tls, None)),
             shared,
             writer: LogWriter::start()?,
             workers,
+            passed,
             notifier,
             control: mpsc::unbounded_channel(),
         })
@@ -137,6 +145,7 @@ struct Running {
     watch: Watch,
     /// Once a certificate is to be ordered.
     orders: Option<Orders>,
+    passed: Passed,
     notifier: Notifier,
     _watchdog: Watchdog,
 }
@@ -163,8 +172,8 @@ impl Worker {
 
 impl Running {
     fn start(server: Server) -> io::Result<(Self, mpsc::UnboundedReceiver<Control>)> {
-        let Server { state, shared, writer, workers: count, bound, notifier, control: (ended, control) } =
-            server;
+        let Server { state, shared, writer, workers: count, bound, passed, notifier, control } = server;
+        let (ended, control) = control;
         let mut listening = Vec::new();
         let sockets = hand_out(bound, count, &mut listening);
         let (runs, running) = channel();
@@ -198,6 +207,7 @@ impl Running {
             is_draining: false,
             watch,
             orders,
+            passed,
             notifier,
             _watchdog: watchdog,
         };
@@ -259,6 +269,7 @@ impl Running {
     }
 
     fn bind_new(&self, config: &Config) -> io::Result<Vec<Bound>> {
+        self.passed.check_all_in(to_bind(&config.listeners))?;
         let is_new = |address: &&ListenAddress| self.listening.iter().all(|known| known.address != **address);
         let bind_apart = |address| {
             self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
