@@ -1,15 +1,18 @@
-//! What hopgate tells the service manager: ready, reloading, stopping, how much it has to do, and that it is alive.
+//! What hopgate tells the service manager: ready, reloading, stopping, how much it has to do, that it is alive; and
+//! the journal.
 
 mod support;
 
+use std::fs::{File, Metadata};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use support::{Hopgate, Lines, ServiceManager, Upstream, free_addr, open_tunnel};
+use support::{Dir, Hopgate, Lines, ServiceManager, Upstream, eventually, free_addr, open_tunnel};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -130,6 +133,43 @@ fn the_watchdog_of_another_process_is_not_fed() {
     manager.expect("READY=1");
     assert_eq!(manager.next_within(Duration::from_millis(500)), None);
     assert!(!hopgate.log().contains("do not answer"), "{}", hopgate.log());
+}
+
+/// The log of a hopgate with a file for standard error, and with the stream that `stream_of` says in `JOURNAL_STREAM`.
+fn log_with_stream(stream_of: impl Fn(&Metadata) -> String) -> String {
+    let dir = Dir::new();
+    let log = File::create(dir.join("log")).expect("a file of its own");
+    let stream = stream_of(&log.metadata().expect("an open file"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hopgate"))
+        .args(["run", "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1"])
+        .env_remove("RUST_LOG")
+        .env("JOURNAL_STREAM", stream)
+        // A warning.
+        .env("NOTIFY_SOCKET", "vsock:2:1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("hopgate can be run");
+    eventually("it has started", || dir.read("log").contains(" started, "));
+    child.kill().expect("a running child");
+    child.wait().expect("a child can be waited for");
+    dir.read("log")
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priorities() {
+    let log = log_with_stream(|file| format!("{}:{}", file.dev(), file.ino()));
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines[0].starts_with("<4>NOTIFY_SOCKET=vsock:2:1: "), "{log}");
+    assert!(lines[1].starts_with("<6>listening on 127.0.0.1:"), "{log}");
+    assert!(lines[2].starts_with("<6>hopgate ") && lines.len() == 3, "{log}");
+}
+
+#[test]
+fn standard_error_that_was_redirected_is_not_the_journal() {
+    let log = log_with_stream(|file| format!("{}:{}", file.dev(), file.ino() + 1));
+    assert!(log.lines().all(|line| line.contains("  WARN ") || line.contains("  INFO ")), "{log}");
 }
 
 /// Stops single threads of a hopgate.
