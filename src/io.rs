@@ -39,6 +39,20 @@ impl Stream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// As [`Stream::poll_read`], into a place that need not hold zeros before.
+    pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => stream.poll_read_buf(cx, buffer),
+            Self::Http2(stream) => {
+                let count = ready!(stream.poll_read(cx, buffer.initialize_unfilled()))?;
+                buffer.advance(count);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
     /// Writes once. After `Pending` it must be called again with the same bytes, to which further ones may have
     /// been added: TLS has encrypted them by then.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -211,6 +225,17 @@ impl Peer {
         buffer[..count].copy_from_slice(&self.ahead[..count]);
         self.consume(count);
         Poll::Ready(Ok(count))
+    }
+
+    /// As [`Peer::poll_next`], into a place that need not hold zeros before.
+    pub fn poll_next_buf(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return self.stream.poll_read_buf(cx, buffer);
+        }
+        let count = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead[..count]);
+        self.consume(count);
+        Poll::Ready(Ok(()))
     }
 
     /// Takes the first bytes of what was read ahead off. With the last of them the memory is given back.

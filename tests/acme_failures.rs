@@ -58,6 +58,7 @@ fn a_store_that_cannot_be_written_is_told_at_start() {
     assert_eq!(hopgate.wait_exit().code(), Some(1));
     let said = "the `store` of `[acme]` cannot be written";
     assert!(hopgate.log().contains(said), "{}", hopgate.log());
+    assert!(hopgate.log().contains("let the user that hopgate runs as write there"), "{}", hopgate.log());
     // A reload is refused, and what was there goes on.
     let hopgate = site.start(&ca, "\"a.test\"");
     let refused = hopgate.refuse_reload_with(&config);

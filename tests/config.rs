@@ -478,6 +478,17 @@ fn a_wrong_upstream_on_the_command_line_names_the_flag_and_leaves_with_2() {
 }
 
 #[test]
+fn tls_on_the_command_line_is_answered_with_where_it_is_written() {
+    let output = hopgate(&["run", "--listen", "8443 ssl", "--upstream", "http://127.0.0.1:3000"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("TLS needs a certificate, and that needs a file; write a configuration"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_file_that_is_no_text_is_refused_at_the_byte_that_is_none() {
     let path = std::env::temp_dir().join(format!("hopgate-latin1-{}.toml", std::process::id()));
     fs::write(&path, b"# caf\xe9\nworkers = 1\n").unwrap();

@@ -240,6 +240,12 @@ fn files_that_cannot_be_used_are_told_with_their_names_and_reasons() {
     write("broken", authority.pem().replace("MII", "!!!").as_bytes());
     write("cut", &authority.pem().as_bytes()[..100]);
     write("locked", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    write(
+        "older_locked",
+        b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMAA=\n\
+          -----END RSA PRIVATE KEY-----\n",
+    );
+    write("unusable", b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n");
     fs::create_dir(dir.join("folder")).unwrap();
     let rows = [
         ("none", "good.key", "none cannot be read: No such file or directory"),
@@ -248,7 +254,7 @@ fn files_that_cannot_be_used_are_told_with_their_names_and_reasons() {
         ("text", "good.key", "text has no certificate in it"),
         ("der", "good.key", "der has no certificate in it"),
         ("broken", "good.key", "broken is no proper PEM"),
-        ("cut", "good.key", "cut is no proper PEM"),
+        ("cut", "good.key", "cut is no proper PEM: it ends before a line"),
         ("good.key", "good.key", "good.key has no certificate in it"),
         ("expired.pem", "expired.key", "expired.pem has a certificate that expired on Thu, 04 Mar 2021"),
         ("early.pem", "early.key", "early.pem has a certificate that is not valid before Mon, 02 Jan 2090"),
@@ -257,6 +263,8 @@ fn files_that_cannot_be_used_are_told_with_their_names_and_reasons() {
         ("good.pem", "empty", "empty has no private key in it"),
         ("good.pem", "good.pem", "good.pem has no private key in it"),
         ("good.pem", "locked", "locked has a key that is encrypted with a password"),
+        ("good.pem", "older_locked", "older_locked has a key that is encrypted with a password"),
+        ("good.pem", "unusable", "unusable has a key that cannot be used"),
     ];
     let config = |certificate: &str, key: &str| {
         let (certificate, key) = (dir.path(certificate), dir.path(key));
@@ -284,6 +292,86 @@ fn files_that_cannot_be_used_are_told_with_their_names_and_reasons() {
         hopgate.wait_for_log(why);
         TlsClient::of(&authority, "app.test").open(hopgate.addr());
     }
+}
+
+#[test]
+fn whoever_names_the_file_of_something_else_is_told_what_to_do() {
+    let dir = Dir::new();
+    Authority::new("hopgate test CA").issue(&["app.test"]).write(&dir, "app");
+    let (chain, key) =
+        (fs::read(dir.join("app.pem")).unwrap(), fs::read_to_string(dir.join("app.key")).unwrap());
+    let check = |chain: &[u8], key: &[u8]| {
+        fs::write(dir.join("app.pem"), chain).unwrap();
+        fs::write(dir.join("app.key"), key).unwrap();
+        fs::write(dir.join("hopgate.toml"), server(&files(&dir, "app"))).unwrap();
+        let command = ["check", "--config", &dir.path("hopgate.toml")];
+        let output = Command::new(env!("CARGO_BIN_EXE_hopgate")).args(command).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let block = |label: &str| format!("-----BEGIN {label}-----\nMAA=\n-----END {label}-----\n");
+    let (request, pkcs7, unusable) = (block("CERTIFICATE REQUEST"), block("PKCS7"), block("PRIVATE KEY"));
+    let rows: [(&[u8], &[u8], &str); 8] = [
+        (key.as_bytes(), key.as_bytes(), "there is a key in it: is it the file of the key?"),
+        (&chain, &chain, "there is a certificate in it: is it the file of the certificate?"),
+        (request.as_bytes(), key.as_bytes(), "it needs what the CA has made of that"),
+        (pkcs7.as_bytes(), key.as_bytes(), "`openssl pkcs7 -print_certs -in OLD -out NEW`"),
+        (&[0x30, 0x82, 1, 0], key.as_bytes(), "`openssl x509 -inform DER -in OLD -out NEW`"),
+        (&chain, &[0x30, 0x82, 1, 0], "`openssl pkey -inform DER -in OLD -out NEW`"),
+        (&chain, &key.as_bytes()[..60], "it ends before a line `-----END PRIVATE KEY-----`"),
+        (&chain, unusable.as_bytes(), "it must be one of ECDSA (P-256, P-384, P-521)"),
+    ];
+    for (chain, key, help) in rows {
+        let (is_fine, said) = check(chain, key);
+        assert!(!is_fine && said.contains(help), "expected: {help}\n     got: {said}");
+    }
+    // What editors on Windows make of a file is still one.
+    let from_windows = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text).replace('\n', "\r\n");
+        [b"\xef\xbb\xbf", text.as_bytes()].concat()
+    };
+    let (is_fine, said) = check(&from_windows(&chain), &from_windows(key.as_bytes()));
+    assert!(is_fine, "{said}");
+}
+
+#[test]
+fn names_that_a_certificate_is_not_for_are_warned_of() {
+    let dir = Dir::new();
+    let authority = Authority::new("hopgate test CA");
+    authority.issue(&["app.test", "*.app.test", "x.other.test"]).write(&dir, "app");
+    authority.issue(&[]).write(&dir, "nobody");
+    let rows = [
+        ("app", "['app.test', 'www.app.test', '*.app.test', '*.other.test']", None),
+        // Whoever writes these does not mean a host that clients ask for.
+        ("app", "['localhost', '~^x\\.y$', 'www.app.*']", None),
+        ("app", "['app.test', 'app.example']", Some("`app.example`")),
+        ("app", "'a.b.app.test'", Some("`a.b.app.test`")),
+        ("app", "'*.app.example'", Some("`*.app.example`")),
+        ("nobody", "'app.test'", Some("nobody.pem is for no name")),
+    ];
+    for (name, names, expected) in rows {
+        let config = server(&format!("server_name = {names}\n{}", files(&dir, name)));
+        fs::write(dir.join("hopgate.toml"), config).unwrap();
+        let command = ["check", "--config", &dir.path("hopgate.toml")];
+        let output = Command::new(env!("CARGO_BIN_EXE_hopgate")).args(command).output().unwrap();
+        assert!(output.status.success(), "{names}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        match expected {
+            Some(expected) => assert!(
+                said.contains("warning: ") && said.contains("is not for `") && said.contains(expected),
+                "{names}: {said}"
+            ),
+            None => assert_eq!(said, "", "{names}"),
+        }
+    }
+}
+
+#[test]
+fn a_client_that_knows_only_other_ciphers_is_told_in_words() {
+    let dir = Dir::new();
+    Authority::new("hopgate test CA").issue(&["app.test"]).write(&dir, "app");
+    let hopgate = Hopgate::start(&server(&files(&dir, "app")));
+    s_client(hopgate.addr(), &["-tls1_2", "-cipher", "AES128-SHA"]);
+    hopgate.wait_for_log("has failed: the client can use none of the certificates and ciphers");
 }
 
 #[test]

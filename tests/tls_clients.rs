@@ -66,7 +66,9 @@ fn params(change: impl FnOnce(&mut rcgen::CertificateParams)) -> rcgen::Certific
 fn certificates(world: &World) -> Vec<(&'static str, Option<Issued>)> {
     let clients = &world.clients;
     let revoked = clients.sign(for_clients("revoked"));
-    fs::write(world.dir.join("crl.pem"), clients.revocations(&[&revoked])).unwrap();
+    let revoked_version_1 = clients.sign_version_1("revoked");
+    let list = clients.revocations(&[&revoked, &revoked_version_1]);
+    fs::write(world.dir.join("crl.pem"), list).unwrap();
     let mut expired = for_clients("expired");
     (expired.not_before, expired.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
     let mut early = for_clients("early");
@@ -76,6 +78,11 @@ fn certificates(world: &World) -> Vec<(&'static str, Option<Issued>)> {
         ("good", Some(clients.sign(for_clients("good")))),
         ("any purpose", Some(clients.sign(certificate("any purpose", &[])))),
         ("revoked", Some(revoked)),
+        ("version 1", Some(clients.sign_version_1("client"))),
+        ("version 1, revoked", Some(revoked_version_1)),
+        ("version 1, stranger", Some(Authority::new("nobody").sign_version_1("stranger"))),
+        // Whoever calls itself as the CA does is not it.
+        ("version 1, impostor", Some(Authority::new("CA of clients").sign_version_1("impostor"))),
         ("expired", Some(clients.sign(expired))),
         ("early", Some(clients.sign(early))),
         ("stranger", Some(Authority::new("nobody").sign(for_clients("stranger")))),

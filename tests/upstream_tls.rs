@@ -45,6 +45,7 @@ fn an_upstream_is_told_what_the_location_says() {
     let dir = Dir::new();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     clients.sign(for_clients("hopgate")).write(&dir, "client");
+    clients.sign_version_1("hopgate").write(&dir, "version-1");
     let ca_of_clients = Dir::new();
     fs::write(ca_of_clients.join("ca.pem"), clients.pem()).unwrap();
     let more =
@@ -67,6 +68,7 @@ fn an_upstream_is_told_what_the_location_says() {
             ("/new", &format!("{pass}\nproxy_ssl_protocols = ['TLSv1.3']")),
             ("/client", &format!("{pass}\n{client}")),
             ("/client-old", &format!("{pass}\n{client}\nproxy_ssl_protocols = 'TLSv1.2'")),
+            ("/client-version-1", &format!("{pass}\n{}", client.replace("client.", "version-1."))),
             ("/any", &format!("{pass}\nproxy_ssl_verify = false\nproxy_ssl_name = 'other.test'")),
             ("/any-old", &format!("{pass}\nproxy_ssl_verify = false\nproxy_ssl_protocols = 'TLSv1.2'")),
         ],
@@ -81,6 +83,7 @@ fn an_upstream_is_told_what_the_location_says() {
         ("/old", "|TLSv1.2|NONE||http/1.1"),
         ("/new", "|TLSv1.3|NONE||http/1.1"),
         ("/client", "|TLSv1.3|SUCCESS|CN=hopgate|http/1.1"),
+        ("/client-version-1", "|TLSv1.3|SUCCESS|CN=hopgate|http/1.1"),
         ("/client-old", "|TLSv1.2|SUCCESS|CN=hopgate|http/1.1"),
         ("/any", "other.test|TLSv1.3|NONE||http/1.1"),
         ("/any-old", "|TLSv1.2|NONE||http/1.1"),
@@ -160,6 +163,11 @@ fn a_certificate_that_is_not_believed_is_a_502_and_the_log_says_why() {
             "its certificate is not for `127.0.0.1`, but for `app.test`: set `proxy_ssl_name` to a name that it has",
         ),
         (answering(&authority.issue(&[])), "", "its certificate is for no name (it has no subjectAltName"),
+        (
+            answering(&authority.sign_version_1("127.0.0.1")),
+            "",
+            "its certificate is of X.509 version 1, which has no names in it",
+        ),
         (
             answering(&authority.sign(for_clients("127.0.0.1"))),
             "",
@@ -416,12 +424,14 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
     let write = |name: &str, bytes: &[u8]| fs::write(dir.join(name), bytes).unwrap();
     authority.sign(for_clients("one")).write(&dir, "one");
     authority.sign(for_clients("two")).write(&dir, "two");
+    authority.sign_version_1("three").write(&dir, "three");
     let mut old = for_clients("old");
     old.not_after = date_time_ymd(2021, 3, 4);
     authority.sign(old).write(&dir, "old");
     write("ca.pem", authority.pem().as_bytes());
     write("ca.der", authority.der());
     write("empty.pem", b"");
+    write("cut.pem", &authority.pem().as_bytes()[..100]);
     write("broken.pem", authority.pem().replace("MII", "!!!").as_bytes());
     write(
         "locked.key",
@@ -436,7 +446,12 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
         (trusted("none.pem"), 1, "none.pem: No such file or directory"),
         (trusted("empty.pem"), 1, "there is no certificate in "),
         (trusted("ca.der"), 1, "it is DER"),
-        (trusted("broken.pem"), 1, "broken.pem"),
+        (trusted("broken.pem"), 1, "broken.pem is no proper PEM"),
+        (
+            trusted("cut.pem"),
+            1,
+            "cut.pem is no proper PEM: it ends before a line `-----END CERTIFICATE-----`",
+        ),
         (trusted("one.key"), 1, "there is no certificate in "),
         (format!("proxy_ssl_crl = '{}'", dir.path("ca.pem")), 1, "there is no revocation list in "),
         (pair("one.pem", "two.key"), 1, "two.key is not that of the certificate in "),
@@ -444,6 +459,9 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
         (pair("one.pem", "locked.key"), 1, "locked.key is encrypted"),
         (pair("old.pem", "old.key"), 0, "old.pem has expired on Thu, 04 Mar 2021 00:00:00 GMT"),
         (pair("one.pem", "one.key"), 0, ""),
+        // As `openssl x509 -req` makes them without further words.
+        (pair("three.pem", "three.key"), 0, ""),
+        (pair("three.pem", "one.key"), 1, "one.key is not that of the certificate in "),
         (trusted("ca.pem"), 0, ""),
     ] {
         let config = configuration(&lines, &[("/", "proxy_pass = 'https://app.example.com'")]);

@@ -10,12 +10,12 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use crate::poller::{connect, unless_blocked};
 
-/// What a client says about TLS: one version, one cipher, one curve, no resumption.
-pub fn tls(ca: &Path, protocol: &str) -> io::Result<Arc<ClientConfig>> {
+/// What a client says about TLS: one version, one cipher, one curve.
+pub fn tls(ca: &Path, protocol: &str, resumes: bool) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     let mut file = BufReader::new(File::open(ca)?);
     let authority =
@@ -31,7 +31,9 @@ pub fn tls(ca: &Path, protocol: &str) -> io::Result<Arc<ClientConfig>> {
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.resumption = Resumption::disabled();
+    if !resumes {
+        config.resumption = Resumption::disabled();
+    }
     config.alpn_protocols = vec![protocol.into()];
     Ok(config.into())
 }
@@ -53,6 +55,12 @@ impl Link {
             .transpose()
             .map_err(io::Error::other)?;
         Ok(Self { socket: connect(to)?, tls, waiting: Vec::new() })
+    }
+
+    /// Whether the handshake was a full one, of TLS.
+    pub fn is_new_session(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.handshake_kind() != Some(HandshakeKind::Resumed))
     }
 
     /// Sends, now or when there is room: with [`Link::flush`].

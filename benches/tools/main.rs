@@ -65,9 +65,12 @@ struct Load {
     /// How much `bulk` brings through each tunnel, in MiB.
     #[arg(long, default_value_t = 256)]
     mib: usize,
-    /// Over TLS, believing in this authority: TLS 1.3, `TLS_AES_128_GCM_SHA256`, X25519, no resumption.
+    /// Over TLS, believing in this authority: TLS 1.3, `TLS_AES_128_GCM_SHA256`, X25519.
     #[arg(long)]
     ca: Option<PathBuf>,
+    /// Resumes a session of TLS wherever `open` connects anew; without it every handshake is a full one.
+    #[arg(long, requires = "ca")]
+    resume: bool,
     /// Over HTTP/2 (RFC 8441), with so many tunnels on one connection; 0: over HTTP/1.1.
     #[arg(long, default_value_t = 0)]
     streams: usize,

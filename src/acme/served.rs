@@ -27,7 +27,10 @@ impl Served {
     /// The store cannot be written; the text names the folder. Or a certificate cannot be made.
     pub fn prepare(&self, acme: &Acme) -> io::Result<()> {
         let store = Store::open(acme).map_err(|error| {
-            io::Error::other(format!("the `store` of `[acme]` cannot be written: {error}"))
+            io::Error::other(format!(
+                "the `store` of `[acme]` cannot be written: {error}; let the user that hopgate runs as write there, or name \
+                 another folder: `store = \"/…\"`"
+            ))
         })?;
         self.fill(acme, &store)
     }

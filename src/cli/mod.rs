@@ -166,12 +166,13 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
     /// Where to listen without a file, any number of times [default: 127.0.0.1:8080]
     ///
-    /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`. Port 0 is a free one.
+    /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`. Port 0 is a free one. TLS takes
+    /// a file.
     #[arg(long, value_name = "ADDR", value_parser = listen, requires = "upstream")]
     pub listen: Vec<ListenAddress>,
     /// Where all requests go without a file
     ///
-    /// `http://HOST[:PORT][/PATH]` or `http://unix:/path`.
+    /// `http://HOST[:PORT][/PATH]`, `https://…`, or `http://unix:/path`.
     #[arg(long, value_name = "URL", value_parser = upstream)]
     pub upstream: Option<String>,
     /// How many workers, each with its own thread; instead of `workers` in the file
@@ -298,6 +299,14 @@ fn default_listen() -> ListenAddress {
 
 /// As in the file, but nobody quotes on the command line as in TOML.
 fn listen(text: &str) -> Result<ListenAddress, Wrong> {
+    if let Some((_, "ssl")) = text.rsplit_once(' ') {
+        return Err(Wrong {
+            message: "TLS needs a certificate, and that needs a file".to_owned(),
+            help: Some(
+                "write a configuration, as examples/tls has one, or try `hopgate demo --tls`".to_owned(),
+            ),
+        });
+    }
     units::listen_address(text).map_err(Wrong::unquoted)
 }
 

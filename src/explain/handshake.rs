@@ -6,13 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustls::pki_types::CertificateDer;
-use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Named, Question};
 use crate::config::{ListenAddress, Listener, Places};
 use crate::routing::host::Claim;
 use crate::state::State;
+use crate::tls::certificate;
 use crate::tls::clients::{Ask, Verdict};
 use crate::tls::identity::{Identity, Source};
 use crate::tls::pem;
@@ -127,20 +127,9 @@ fn is_own_issuer(certificate: &CertificateDer<'_>) -> bool {
 /// The names that a certificate is for, and the last moment of it.
 fn names_and_end(certificate: &CertificateDer<'_>) -> (Vec<String>, Option<String>) {
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return (Vec::new(), None) };
-    let names = parsed.subject_alternative_name().ok().flatten();
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => match **bytes {
-            [a, b, c, d] => Some(std::net::Ipv4Addr::from([a, b, c, d]).to_string()),
-            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| std::net::Ipv6Addr::from(bytes).to_string()),
-        },
-        _ => None,
-    };
-    let names =
-        names.map_or_else(Vec::new, |names| names.value.general_names.iter().filter_map(name).collect());
     let until = Timestamp::from_second(parsed.validity().not_after.timestamp()).ok();
     let until = until.map(|time| time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
-    (names, until)
+    (certificate::names(&parsed), until)
 }
 
 /// Why a server has a host, or a name that a client asks for.

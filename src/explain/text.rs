@@ -4,6 +4,7 @@ use super::handshake::Handshake;
 use super::setting::{Setting, time};
 use super::upstream::{Believed, Tls};
 use super::{Candidate, End, Explanation, Failure, Named, Outcome, Search, Step, Upgrade, Upstream, shown};
+use crate::tls::certificate::is_for;
 
 /// How wide the column with the names of the sections is.
 const MARGIN: usize = 11;
@@ -150,7 +151,14 @@ impl Page<'_> {
             self.line(&format!("{word} {}", self.named(&certificate.from)));
             let until =
                 certificate.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
-            self.line(&format!("  for {}{until}", certificate.names.join(", ")));
+            let names = match certificate.names.as_slice() {
+                [] => "no name".to_owned(),
+                names => names.join(", "),
+            };
+            self.line(&format!("  for {names}{until}"));
+            if let Some(name) = tls.sni.as_ref().filter(|name| !is_for(&certificate.names, name)) {
+                self.line(&self.paint(Ink::Bad, &format!("  not for {name}: clients will not trust it")));
+            }
         }
         match tls.protocols.as_slice() {
             ["h2", ..] => self.line("spoken is HTTP/2, or HTTP/1.1 with clients that know no other (ALPN)"),

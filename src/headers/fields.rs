@@ -84,7 +84,7 @@ pub enum Known {
 }
 
 /// In the spelling of the RFC that defines them: it is what `Sec-WebSocket-*` goes upstream as.
-const KNOWN: &[(&str, Known)] = &[
+const KNOWN: [(&str, Known); 34] = [
     ("Connection", Known::Connection),
     ("Keep-Alive", Known::KeepAlive),
     ("Proxy-Connection", Known::ProxyConnection),
@@ -125,20 +125,21 @@ impl Known {
     /// What the proxy knows of a name; case does not count, and in the forwarded family `_` is `-`:
     /// an app that reads `HTTP_X_FORWARDED_FOR` from a CGI-like environment cannot tell them apart.
     pub fn of(name: &[u8]) -> Self {
-        // Most names are told apart by their first letter alone.
+        // This is asked for every field of every head: most names are told apart by their first letter or
+        // their length alone.
         let Some(first) = name.first() else { return Self::Other };
-        if !b"cdktuhepfsx".contains(&first.to_ascii_lowercase()) {
+        if name.len() > LONGEST || !b"cdktuhepfsx".contains(&first.to_ascii_lowercase()) {
             return Self::Other;
         }
-        KNOWN
+        let (known, begins) = &BY_LENGTH;
+        known[begins[name.len()]..begins[name.len() + 1]]
             .iter()
             .find(|(known, meaning)| {
-                known.len() == name.len()
-                    && if meaning.speaks_of_the_client() {
-                        same_but_for_dashes(known.as_bytes(), name)
-                    } else {
-                        known.as_bytes().eq_ignore_ascii_case(name)
-                    }
+                if meaning.speaks_of_the_client() {
+                    same_but_for_dashes(known.as_bytes(), name)
+                } else {
+                    known.as_bytes().eq_ignore_ascii_case(name)
+                }
             })
             .map_or(Self::Other, |(_, meaning)| *meaning)
     }
@@ -160,6 +161,32 @@ impl Known {
         let (spelling, _) = KNOWN.iter().find(|(_, known)| *known == self)?;
         spelling.starts_with("Sec-WebSocket-").then_some(spelling)
     }
+}
+
+/// The length of the longest name in [`KNOWN`].
+const LONGEST: usize = 24;
+
+/// [`KNOWN`] with the shortest names first, and where those of each length begin.
+static BY_LENGTH: ([(&str, Known); KNOWN.len()], [usize; LONGEST + 2]) = by_length();
+
+const fn by_length() -> ([(&'static str, Known); KNOWN.len()], [usize; LONGEST + 2]) {
+    let (mut sorted, mut begins) = (KNOWN, [0; LONGEST + 2]);
+    let (mut length, mut count) = (0, 0);
+    while length <= LONGEST {
+        begins[length] = count;
+        let mut place = 0;
+        while place < KNOWN.len() {
+            if KNOWN[place].0.len() == length {
+                sorted[count] = KNOWN[place];
+                count += 1;
+            }
+            place += 1;
+        }
+        length += 1;
+    }
+    begins[length] = count;
+    assert!(count == KNOWN.len(), "a name is longer than LONGEST");
+    (sorted, begins)
 }
 
 fn same_but_for_dashes(known: &[u8], name: &[u8]) -> bool {
@@ -294,7 +321,7 @@ mod tests {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");
         }
         for (name, known) in KNOWN {
-            assert_eq!(Known::of(name.as_bytes()), *known, "{name}");
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
         }
     }
 

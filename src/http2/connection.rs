@@ -313,12 +313,13 @@ impl Serving {
             accepted_under: Arc::clone(&self.accepted_under),
         };
         let local = Rc::clone(&self.local);
-        tokio::task::spawn_local(async move {
+        // Boxed: a task copies its future when it is made, and twice when it is done.
+        tokio::task::spawn_local(Box::pin(async move {
             match head {
                 Ok(head) => drop(proxy::handle(&local, client, head, started).await),
                 Err(error) => proxy::refuse(&local, client, error, started).await,
             }
-        });
+        }));
         if self.has_served_enough() {
             self.leave();
         }

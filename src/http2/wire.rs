@@ -122,10 +122,9 @@ impl AsyncRead for Handle {
         if wire.flood.found().is_some() {
             return Poll::Pending;
         }
-        let unfilled = buffer.initialize_unfilled();
-        let count = ready!(wire.peer.poll_next(cx, unfilled))?;
-        wire.flood.see(&unfilled[..count]);
-        buffer.advance(count);
+        let before = buffer.filled().len();
+        ready!(wire.peer.poll_next_buf(cx, buffer))?;
+        wire.flood.see(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }

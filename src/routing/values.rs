@@ -13,7 +13,7 @@ use crate::http1::head::{RequestHead, Version};
 use crate::request::{Origin, Request};
 use crate::routing::course::Course;
 use crate::routing::escape as percent;
-use crate::routing::outcome::{Outcome, display};
+use crate::routing::outcome::{Outcome, display, write_ip};
 use crate::routing::variables::{Part, Template, Variable};
 
 /// Everything that a variable can ask about.
@@ -250,7 +250,7 @@ impl Values<'_> {
 
     fn ip(&self, ip: Option<IpAddr>, out: &mut Vec<u8>) {
         match ip {
-            Some(ip) => display(out, ip),
+            Some(ip) => write_ip(out, ip),
             None => out.extend_from_slice(b"unix:"),
         }
     }
@@ -283,7 +283,7 @@ impl Values<'_> {
         }
         if let Some(peer) = self.origin.peer {
             separate(out, start);
-            display(out, peer);
+            write_ip(out, peer);
         }
     }
 

@@ -169,7 +169,14 @@ fn tell(client: &Client, hello: &Hello, error: &io::Error) {
     let server_name = hello.server_name.as_deref().unwrap_or_default();
     match error.kind() {
         io::ErrorKind::InvalidData => {
-            tracing::info!(client = address, server_name, "the handshake of TLS has failed: {error}");
+            let why = match error.to_string() {
+                // rustls's word for it.
+                why if why.contains("no server certificate chain resolved") => {
+                    "the client can use none of the certificates and ciphers".to_owned()
+                }
+                why => why,
+            };
+            tracing::info!(client = address, server_name, "the handshake of TLS has failed: {why}");
         }
         _ => {
             tracing::debug!(client = address, server_name, "the client left in the handshake of TLS: {error}")

@@ -1,4 +1,6 @@
-//! What is told of a client's certificate, in the forms that nginx and OpenSSL have given it.
+//! What is told of a certificate, in the forms that nginx and OpenSSL have given it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +9,7 @@ use jiff::tz::TimeZone;
 use rustls::pki_types::CertificateDer;
 use sha1::{Digest as _, Sha1};
 use x509_parser::asn1_rs::{Any, Tag, ToDer as _};
-use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::AttributeTypeAndValue;
 
@@ -16,6 +18,28 @@ pub fn of(certificate: &CertificateDer<'_>, write: impl FnOnce(&X509Certificate<
     if let Ok((_, parsed)) = X509Certificate::from_der(certificate) {
         write(&parsed);
     }
+}
+
+/// The names and the addresses that it is for. What else its subject says counts for nobody any more.
+pub fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match **bytes {
+            [a, b, c, d] => Some(Ipv4Addr::from([a, b, c, d]).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| Ipv6Addr::from(bytes).to_string()),
+        },
+        _ => None,
+    };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    names.map_or_else(Vec::new, |names| names.value.general_names.iter().filter_map(name).collect())
+}
+
+/// Whether a certificate for these names is one for this host, too (RFC 9525 §6.3).
+pub fn is_for(names: &[String], host: &str) -> bool {
+    names.iter().any(|name| match name.strip_prefix("*.") {
+        Some(rest) => host.split_once('.').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case(rest)),
+        None => name.eq_ignore_ascii_case(host),
+    })
 }
 
 /// A name as RFC 2253 §2 writes it: the last part first.
@@ -179,5 +203,21 @@ mod tests {
         assert!(text.lines().skip(1).all(|line| line.starts_with('\t') && line.len() <= 65), "{text}");
         assert!(text.ends_with("\n\t-----END CERTIFICATE-----"), "{text}");
         assert_eq!(days(10, 5), 0);
+    }
+
+    #[test]
+    fn a_certificate_is_for_its_names_and_for_one_label_below_its_wildcards() {
+        let names = ["a.test", "*.b.test"].map(str::to_owned);
+        for (host, expected) in [
+            ("a.test", true),
+            ("A.test", true),
+            ("x.a.test", false),
+            ("x.b.test", true),
+            ("b.test", false),
+            ("x.y.b.test", false),
+            ("test", false),
+        ] {
+            assert_eq!(is_for(&names, host), expected, "{host}");
+        }
     }
 }

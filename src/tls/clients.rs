@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -14,7 +14,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
 
-use super::provider;
+use super::{provider, version1};
 use crate::error::ProxyError;
 
 /// Whether clients are asked for a certificate. nginx: `ssl_verify_client`.
@@ -124,6 +124,13 @@ impl ClientRules {
                 }
                 if self.cas.contains(own) { Verdict::Success } else { unknown(own) }
             }
+            Error::InvalidCertificate(error @ CertificateError::Other(_)) => match version1::parse(own) {
+                Some(parsed) => match version1::verify(&parsed, own, &self.cas, &self.revoked) {
+                    Ok(()) => Verdict::Success,
+                    Err(error) => failed(&error, own),
+                },
+                None => failed(&error, own),
+            },
             Error::InvalidCertificate(error) => failed(&error, own),
             error => Verdict::Failed(error.to_string(), Failure::Invalid),
         }
@@ -231,6 +238,10 @@ impl ClientCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if let Some(parsed) = version1::parse(certificate) {
+            return version1::verify_tls12_signature(&parsed, message, signature)
+                .map(|()| HandshakeSignatureValid::assertion());
+        }
         rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms())
     }
 
@@ -240,6 +251,15 @@ impl ClientCertVerifier for Lenient {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if let Some(parsed) = version1::parse(certificate) {
+            let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+            return rustls::crypto::verify_tls13_signature_with_raw_key(
+                message,
+                &key,
+                signature,
+                &algorithms(),
+            );
+        }
         rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms())
     }
 

@@ -10,6 +10,7 @@ pub mod session;
 pub mod stream;
 pub mod tickets;
 pub mod variables;
+pub mod version1;
 pub mod watch;
 
 use std::sync::{Arc, LazyLock};

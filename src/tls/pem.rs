@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{CertificateError, InconsistentKeys};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
@@ -69,18 +70,35 @@ impl fmt::Display for PairFault {
 pub fn pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, PairFault> {
     let chain = certificates(certificate).map_err(PairFault::Certificate)?;
     is_valid_at(certificate, &chain[0], SystemTime::now()).map_err(PairFault::Certificate)?;
-    let fault = |why: String| PairFault::Key(FileFault::new(key, why));
     let signer = self::key(key).map_err(PairFault::Key)?;
-    let signer = provider()
-        .key_provider
-        .load_private_key(signer)
-        .map_err(|error| fault(format!("has a key that cannot be used: {error}")))?;
+    let signer = provider().key_provider.load_private_key(signer).map_err(|_| {
+        let help =
+            "it must be one of ECDSA (P-256, P-384, P-521), of RSA with 2048 bits or more, or of Ed25519";
+        PairFault::Key(FileFault::new(key, "has a key that cannot be used").help(help))
+    })?;
     if !is_key_of(&*signer, &chain[0]) {
         let why = format!("is not the key of the certificate in {}", certificate.display());
         let help = "the certificate comes first in its file, those that it was issued by behind it";
         return Err(PairFault::Key(FileFault::new(key, why).help(help)));
     }
     Ok(CertifiedKey::new(chain, signer))
+}
+
+/// A certificate, with those that it was issued by, and its key. Not `CertifiedKey::from_der`, which refuses
+/// certificates of X.509 version 1.
+///
+/// # Errors
+/// There is no certificate, the key is of a kind that is not known, or that of another one.
+pub fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, rustls::Error> {
+    let signer = provider().key_provider.load_private_key(key)?;
+    let own = chain.first().filter(|own| X509Certificate::from_der(own).is_ok());
+    match is_key_of(&*signer, own.ok_or(CertificateError::BadEncoding)?) {
+        true => Ok(CertifiedKey::new(chain, signer)),
+        false => Err(InconsistentKeys::KeyMismatch.into()),
+    }
 }
 
 /// By itself, because rustls has no opinion of certificates of X.509 version 1, which `openssl x509 -req` makes.
@@ -112,12 +130,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileFau
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
     let bytes = read(path)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
-        PemError::NoItemsFound if memchr::memmem::find(&bytes, b"ENCRYPTED PRIVATE KEY").is_some() => {
+        // PKCS #8 says it in the label, the older forms of OpenSSL in a field below it.
+        _ if has(&bytes, "ENCRYPTED PRIVATE KEY") || has(&bytes, "Proc-Type: 4,ENCRYPTED") => {
             let help = "take the password away: `openssl pkey -in OLD -out NEW`";
             FileFault::new(path, "has a key that is encrypted with a password").help(help)
         }
         PemError::NoItemsFound => nothing(path, &bytes, "private key", "PRIVATE KEY"),
-        error => FileFault::new(path, format!("is no proper PEM: {error}")),
+        error => improper(path, &error),
     })
 }
 
@@ -157,17 +176,54 @@ fn all<T: PemObject>(path: &Path, what: &str, label: &str) -> Result<Vec<T>, Fil
     match found {
         Ok(found) if found.is_empty() => Err(nothing(path, &bytes, what, label)),
         Ok(found) => Ok(found),
-        Err(error) => Err(FileFault::new(path, format!("is no proper PEM: {error}"))),
+        Err(error) => Err(improper(path, &error)),
     }
 }
 
+fn improper(path: &Path, error: &PemError) -> FileFault {
+    FileFault::new(path, format!("is no proper PEM: {}", flaw(error)))
+}
+
+/// What is wrong with the form of a file.
+pub fn flaw(error: &PemError) -> String {
+    match error {
+        PemError::MissingSectionEnd { end_marker } => {
+            format!("it ends before a line `-----END {}-----`", String::from_utf8_lossy(end_marker))
+        }
+        error => error.to_string(),
+    }
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    memchr::memmem::find(bytes, text.as_bytes()).is_some()
+}
+
+/// What is there instead is often the file of something else.
 fn nothing(path: &Path, bytes: &[u8], what: &str, label: &str) -> FileFault {
     let fault = FileFault::new(path, format!("has no {what} in it"));
+    let pem = |label: &str| has(bytes, &format!("{label}-----"));
     // DER begins with a SEQUENCE whose length takes more bytes than one.
-    match bytes.starts_with(&[0x30, 0x82]) || bytes.starts_with(&[0x30, 0x81]) {
-        true => fault.help("it is DER: make PEM of it with `openssl`, as in `openssl x509 -inform DER`"),
-        false => fault.help(format!("it must be PEM: `-----BEGIN {label}-----` and so on")),
+    if bytes.starts_with(&[0x30, 0x82]) || bytes.starts_with(&[0x30, 0x81]) {
+        let command = if label == "PRIVATE KEY" { "pkey" } else { "x509" };
+        return fault.help(format!(
+            "it is DER: make PEM of it with `openssl {command} -inform DER -in OLD -out NEW`, or, if it is PKCS #12 \
+             (.p12, .pfx), with `openssl pkcs12 -nodes -in OLD -out NEW`"
+        ));
     }
+    if label == "PRIVATE KEY" && pem("BEGIN CERTIFICATE") {
+        return fault.help("there is a certificate in it: is it the file of the certificate?");
+    }
+    if label == "CERTIFICATE" && pem("PRIVATE KEY") {
+        return fault.help("there is a key in it: is it the file of the key?");
+    }
+    if pem("CERTIFICATE REQUEST") {
+        return fault
+            .help("there is a request for a certificate in it: it needs what the CA has made of that");
+    }
+    if pem("BEGIN PKCS7") {
+        return fault.help("it is PKCS #7: take it apart with `openssl pkcs7 -print_certs -in OLD -out NEW`");
+    }
+    fault.help(format!("it must be PEM: `-----BEGIN {label}-----` at the beginning of a line, and so on"))
 }
 
 fn is_valid_at(path: &Path, certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), FileFault> {
@@ -206,7 +262,14 @@ fn read(path: &Path) -> Result<Vec<u8>, FileFault> {
         }
         Ok(bytes)
     };
-    open().map_err(|error| {
+    let bytes = open().map(|mut bytes| {
+        // Editors on Windows put it before a text.
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            bytes.drain(..3);
+        }
+        bytes
+    });
+    bytes.map_err(|error| {
         let fault = FileFault::new(path, format!("cannot be read: {error}"));
         match error.kind() {
             io::ErrorKind::PermissionDenied => fault.help("let the user that hopgate runs as read it"),

@@ -15,6 +15,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, CommonState, ServerConfig};
+use tokio::io::ReadBuf;
 
 use crate::io::{Pending, Stream};
 use session::{Plain, Session, Step, Write};
@@ -36,6 +37,8 @@ thread_local! {
     static INPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Ciphertext on its way out, likewise.
     static OUTPUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Plaintext for a reader whose own place is not ready for it, likewise.
+    static PLAIN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// A TLS connection over another stream.
@@ -176,6 +179,20 @@ impl TlsStream {
                 return Poll::Ready(Ok(count));
             }
         }
+    }
+
+    /// The same, into a place that need not hold zeros before: to fill it with them would take longer than to
+    /// copy the little that comes at a time, as a rule.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut plain = PLAIN.take();
+        plain.resize(AT_ONCE, 0);
+        let most = buffer.remaining().min(AT_ONCE);
+        let read = self.poll_read(cx, &mut plain[..most]).map_ok(|count| buffer.put_slice(&plain[..count]));
+        PLAIN.set(plain);
+        read
     }
 
     /// Writes once. As with `SSL_write`, after `Pending` the call is to be repeated with the same bytes (there

@@ -1,13 +1,16 @@
 //! Certificate authorities that tests make for themselves, and what they issue.
 
 use std::fs;
+use std::process::Command;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::Dir;
 
@@ -73,6 +76,29 @@ impl Authority {
         }
     }
 
+    /// A certificate of X.509 version 1, as `openssl x509 -req` makes it.
+    pub fn sign_version_1(&self, common_name: &str) -> Issued {
+        let dir = Dir::new();
+        let key = KeyPair::generate().expect("a key");
+        let serial = SerialNumber::from(fastrand::u64(1..1 << 62));
+        fs::write(dir.join("ca.pem"), self.pem()).expect("a file can be written");
+        fs::write(dir.join("ca.key"), self.issuer.key().serialize_pem()).expect("a file can be written");
+        fs::write(dir.join("own.key"), key.serialize_pem()).expect("a file can be written");
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            let done = command.args(arguments.split(' ')).current_dir(&dir).output().expect("openssl runs");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        openssl(&format!("req -new -key own.key -subj /CN={common_name} -out own.csr"));
+        openssl(&format!(
+            "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -set_serial 0x{} -days 90 -out own.pem",
+            serial.to_string().replace(':', "")
+        ));
+        let pem = fs::read_to_string(dir.join("own.pem")).expect("a file can be read");
+        let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")];
+        Issued { chain, key, pem, serial }
+    }
+
     /// The list of what it has revoked.
     pub fn revocations(&self, revoked: &[&Issued]) -> String {
         let revoked = revoked.iter().map(|issued| RevokedCertParams {
@@ -129,6 +155,12 @@ impl Issued {
     /// The key.
     pub fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
+    /// With its key, for rustls, which of itself takes no certificate of version 1.
+    pub fn pair(&self) -> SingleCertAndKey {
+        let key = rustls::crypto::aws_lc_rs::default_provider().key_provider.load_private_key(self.key());
+        CertifiedKey::new(self.chain.clone(), key.expect("a key")).into()
     }
 
     /// Writes `NAME.pem` and `NAME.key` into a directory.

@@ -79,9 +79,7 @@ impl TlsClient {
         let builder = builder.expect("versions that there are").with_root_certificates(roots);
         let config = match own {
             None => builder.with_no_client_auth(),
-            Some(own) => builder
-                .with_client_auth_cert(own.chain.clone(), own.key())
-                .expect("a certificate with its key"),
+            Some(own) => builder.with_client_cert_resolver(Arc::new(own.pair())),
         };
         Self { config, name: name.to_owned() }
     }

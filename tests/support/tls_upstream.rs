@@ -77,8 +77,7 @@ fn server_config(issued: &Issued, clients: Option<&Authority>) -> ServerConfig {
             builder.with_client_cert_verifier(verifier.expect("a root to verify with"))
         }
     };
-    let config = builder.with_single_cert(issued.chain.clone(), issued.key());
-    let mut config = config.expect("a certificate with its key");
+    let mut config = builder.with_cert_resolver(Arc::new(issued.pair()));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }

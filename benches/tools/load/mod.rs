@@ -61,6 +61,8 @@ pub fn run(load: &Load) -> io::Result<()> {
 /// The tunnels, and what each of them waits for.
 struct Fleet {
     tunnels: Tunnels,
+    /// Whether all sessions but the first ones must be resumed ones.
+    resumes: bool,
     message: Vec<u8>,
     answer: usize,
     /// How many bytes are still to come, and since when, by tunnel.
@@ -75,7 +77,14 @@ impl Fleet {
             _ => "/echo".to_owned(),
         };
         Ok(Self {
-            tunnels: Tunnels::new(load.to, load.ca.as_deref().map(Path::new), load.streams, path)?,
+            tunnels: Tunnels::new(
+                load.to,
+                load.ca.as_deref().map(Path::new),
+                load.resume,
+                load.streams,
+                path,
+            )?,
+            resumes: load.resume,
             message: websocket::masked(load.size),
             answer: websocket::unmasked(load.size).len(),
             waits: Vec::new(),
@@ -186,6 +195,9 @@ impl Fleet {
             }
         }
         figures.took = begin.elapsed();
+        if self.resumes && self.tunnels.new_sessions() > count {
+            return Err(io::Error::other("the proxy does not resume every session"));
+        }
         Ok(())
     }
 

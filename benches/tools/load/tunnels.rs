@@ -26,6 +26,8 @@ pub enum Happened {
 pub struct Tunnels {
     to: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
+    /// How many connections that have ended had begun with a full handshake.
+    new_sessions: usize,
     /// Tunnels on a connection of HTTP/2; 0: HTTP/1.1.
     streams: usize,
     path: String,
@@ -49,11 +51,18 @@ enum Speaks {
 
 impl Tunnels {
     /// None yet.
-    pub fn new(to: SocketAddr, ca: Option<&Path>, streams: usize, path: String) -> io::Result<Self> {
+    pub fn new(
+        to: SocketAddr,
+        ca: Option<&Path>,
+        resumes: bool,
+        streams: usize,
+        path: String,
+    ) -> io::Result<Self> {
         let protocol = if streams == 0 { "http/1.1" } else { "h2" };
         Ok(Self {
             to,
-            tls: ca.map(|ca| link::tls(ca, protocol)).transpose()?,
+            tls: ca.map(|ca| link::tls(ca, protocol, resumes)).transpose()?,
+            new_sessions: 0,
             streams,
             path,
             poller: Poller::new()?,
@@ -83,7 +92,14 @@ impl Tunnels {
 
     /// Ends the only tunnel of a connection abnormally, once it is dropped or replaced.
     pub fn reset(&mut self, tunnel: usize) {
-        reset(&self.connections[tunnel].link.socket);
+        let link = &self.connections[tunnel].link;
+        self.new_sessions += usize::from(link.is_new_session());
+        reset(&link.socket);
+    }
+
+    /// How many connections that were reset had begun with a full handshake of TLS.
+    pub fn new_sessions(&self) -> usize {
+        self.new_sessions
     }
 
     fn connection(&self) -> io::Result<Connection> {

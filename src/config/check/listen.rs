@@ -123,7 +123,7 @@ impl Check<'_> {
         };
         let mut wrong = false;
         for parameter in &parameters {
-            if let Err((message, help)) = known_parameter(parameter, text) {
+            if let Err((message, help)) = known_parameter(parameter, text, &parameters) {
                 self.mistakes.push(Mistake::new(entry.span(), message).help(help));
                 wrong = true;
             }
@@ -211,27 +211,38 @@ fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &L
     Mistake::warning(span, message).label("again").also(first, "first here").help(help)
 }
 
-/// The parameters of nginx's `listen` that say something here, and what there is to say of the others.
-fn known_parameter(parameter: &str, address: &str) -> Result<(), (String, String)> {
-    let name = parameter.trim_end_matches(';').split('=').next().unwrap_or_default();
+/// The parameters of nginx's `listen` that say something here.
+const PARAMETERS: [&str; 3] = ["ssl", "http2", "default_server"];
+
+/// Whether a parameter is one of them, and what there is to say of the others; `all` are those of the address.
+fn known_parameter(parameter: &str, address: &str, all: &[&str]) -> Result<(), (String, String)> {
+    fn clean(parameter: &str) -> &str {
+        match parameter.trim_end_matches(';').split('=').next().unwrap_or_default() {
+            "default" => "default_server",
+            name => name,
+        }
+    }
+    let name = clean(parameter);
     let say = |message: String, help: &str| Err((message, help.to_owned()));
+    // As it is written, without what is wrong with it.
+    let right = || {
+        let known =
+            PARAMETERS.into_iter().filter(|known| all.iter().any(|parameter| clean(parameter) == *known));
+        let words: Vec<_> = [address].into_iter().chain(known).collect();
+        format!("write `\"{}\"`", words.join(" "))
+    };
     match name {
-        "default_server" | "ssl" | "http2" if name == parameter => Ok(()),
-        "default" | "default_server" => say(
-            format!("`{parameter}` is not known in `listen`"),
-            &format!("write `\"{address} default_server\"`"),
-        ),
-        "ssl" | "http2" => {
-            say(format!("`{parameter}` is not known in `listen`"), &format!("write `\"{address} {name}\"`"))
-        }
-        "quic" | "proxy_protocol" => {
-            say(format!("`{name}` is not supported yet"), &format!("write `\"{address}\"`"))
-        }
+        known if PARAMETERS.contains(&known) => match name == parameter {
+            true => Ok(()),
+            false => say(format!("`{parameter}` is not known in `listen`"), &right()),
+        },
+        "quic" | "proxy_protocol" => say(format!("`{name}` is not supported yet"), &right()),
         "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "ipv6only" | "bind"
-        | "fastopen" => say(format!("`{name}` is needless in hopgate"), &format!("write `\"{address}\"`")),
+        | "fastopen" => say(format!("`{name}` is needless in hopgate"), &right()),
         _ => say(
             format!("`{parameter}` is not known in `listen`"),
-            "an address may be followed by `default_server`; several addresses are written as an array",
+            "an address may be followed by `ssl` (TLS), `http2` and `default_server`; several addresses are written as \
+             an array",
         ),
     }
 }

@@ -87,7 +87,8 @@ impl Check<'_> {
             self.mistakes.push(mistake.help("delete one of the two"));
         }
         if let (Some(word), Some(staple)) = (&settings.word, &settings.staple) {
-            let message = "`ssl_stapling_file` is about a certificate of `ssl_certificate`, and there is none";
+            let message =
+                "`ssl_stapling_file` is about a certificate of `ssl_certificate`, and there is none";
             let mistake = Mistake::new(staple.span(), message).also(word.span(), "where this one comes from");
             self.mistakes.push(mistake.help("delete it"));
         }
@@ -150,7 +151,8 @@ impl Check<'_> {
             (None, None) => {
                 let help = "write `ssl_certificate = \"/etc/hopgate/cert.pem\"` and `ssl_certificate_key = \
                             \"/etc/hopgate/key.pem\"`, or `tls = \"self-signed\"` to try it without";
-                let what = "this server speaks TLS (`ssl` in `listen`), and has no certificate";
+                let what =
+                    "this server speaks TLS (`ssl` in a `listen` of its address), and has no certificate";
                 self.missing(written.span(), what, help);
                 None
             }
@@ -340,7 +342,9 @@ impl Check<'_> {
             return Some(path.clone());
         }
         let message = format!("`{key}`: `{text}` is not the whole path of a file");
-        let help = format!("write `{key} = \"/etc/hopgate/file.pem\"`");
+        let name = text.trim_end_matches([';', '/']).rsplit('/').next().unwrap_or_default();
+        let name = if matches!(name, "" | "." | "..") { "file.pem" } else { name };
+        let help = format!("write where it is from the root on, as in `{key} = \"/etc/hopgate/{name}\"`");
         self.mistakes.push(Mistake::new(path.span(), message).help(help));
         None
     }

@@ -19,6 +19,7 @@ use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{ForUpstreamTls, OneOrMany, Value};
 use crate::config::{TlsName, UpstreamTls, UpstreamVersion, read_bounded};
 use crate::routing::variables::Template;
+use crate::tls::pem;
 use crate::upstream::tls::{Identity, TlsClient, TlsRules, Trust, Versions, server_name};
 
 /// What is written at one level of the file; `None` is inherited. `Some(None)` cannot be used, and has been
@@ -216,10 +217,7 @@ impl Check<'_> {
                 return None;
             }
         };
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let pair =
-            rustls::sign::CertifiedKey::from_der(certificate.what.to_vec(), key.what.clone_key(), &provider);
-        if let Err(error) = pair {
+        if let Err(error) = pem::certified(certificate.what.to_vec(), key.what.clone_key()) {
             let (of, with) = (&key.path, &certificate.path);
             let message = match error {
                 rustls::Error::InconsistentKeys(_) => {
@@ -381,7 +379,9 @@ impl Check<'_> {
                     None => Some(found.into()),
                 }
             }
-            Err(error) => self.wrong_file(at, key, (format!("{path} is no PEM: {error}"), None)),
+            Err(error) => {
+                self.wrong_file(at, key, (format!("{path} is no proper PEM: {}", pem::flaw(&error)), None))
+            }
         }
     }
 
@@ -402,7 +402,13 @@ impl Check<'_> {
                 return self.wrong_file(at, key, without("revocation list", path, &bytes));
             }
             Ok(found) => found,
-            Err(error) => return self.wrong_file(at, key, (format!("{path} is no PEM: {error}"), None)),
+            Err(error) => {
+                return self.wrong_file(
+                    at,
+                    key,
+                    (format!("{path} is no proper PEM: {}", pem::flaw(&error)), None),
+                );
+            }
         };
         for list in &found {
             let Ok((_, list)) = CertificateRevocationList::from_der(list) else {

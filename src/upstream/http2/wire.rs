@@ -100,13 +100,12 @@ impl AsyncRead for Handle {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = &mut *self.0.borrow_mut();
-        let unfilled = buffer.initialize_unfilled();
-        let count = ready!(wire.stream.poll_read(cx, unfilled))?;
+        let before = buffer.filled().len();
+        ready!(wire.stream.poll_read_buf(cx, buffer))?;
         if wire.first.len() < FRAME_HEAD {
-            wire.check(&unfilled[..count])?;
+            wire.check(&buffer.filled()[before..])?;
         }
         wire.heard = Instant::now();
-        buffer.advance(count);
         Poll::Ready(Ok(()))
     }
 }

@@ -127,6 +127,11 @@ fn of_certificate(error: &CertificateError, name: &str) -> String {
                 "the issuer of its certificate is not trusted ({issuer}): name a file with that CA in \
                  `proxy_ssl_trusted_certificate`, or have the server send the certificates between"
             ),
+            // webpki's word for it.
+            None if other.to_string() == "UnsupportedCertVersion" => {
+                "its certificate is of X.509 version 1, which has no names in it: have one made with a subjectAltName"
+                    .to_owned()
+            }
             None => format!("its certificate is not valid: {other}"),
         },
         CertificateError::ExpiredContext { not_after, .. } => {

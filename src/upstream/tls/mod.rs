@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::config::UpstreamAddress;
 use crate::io::Stream;
+use crate::tls::pem;
 use crate::tls::stream::TlsStream;
 
 pub use error::TlsError;
@@ -111,7 +112,7 @@ impl TlsClient {
             known.into_iter().filter_map(|(is_spoken, version)| is_spoken.then_some(version)).collect();
         let verifier = verify::verifier(rules.trust.as_ref(), &provider)?;
         let identity = rules.identity.as_ref().map(|identity| {
-            let key = CertifiedKey::from_der(identity.chain.to_vec(), identity.key.clone_key(), &provider)?;
+            let key = pem::certified(identity.chain.to_vec(), identity.key.clone_key())?;
             Ok::<_, rustls::Error>(Arc::new(SingleCertAndKey::from(key)) as Arc<dyn ResolvesClientCert>)
         });
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions)?;

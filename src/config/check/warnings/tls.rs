@@ -1,4 +1,7 @@
-//! TLS that is not where it seems to be: a port of it without a word of it, and settings of it without an address.
+//! TLS that is not where it seems to be: a port of it without a word of it, settings of it without an address, and
+//! certificates for other names.
+
+use std::path::Path;
 
 use serde_spanned::Spanned;
 
@@ -6,6 +9,9 @@ use super::tables;
 use crate::config::error::Mistake;
 use crate::config::file::{self, ForServers, Listen, TextOr, Top};
 use crate::config::{Config, ListenAddress, units};
+use crate::tls::certificate;
+use crate::tls::identity::Identity;
+use crate::tls::server::Shows;
 
 /// Looks at the addresses of each server.
 pub(super) fn find(file: &Top, config: &Config, found: &mut Vec<Mistake>) {
@@ -28,6 +34,44 @@ pub(super) fn find(file: &Top, config: &Config, found: &mut Vec<Mistake>) {
             strays(server.get_ref(), found);
         }
     }
+    for (written, server) in tables(&file.server).iter().zip(&config.servers) {
+        if let Some(Shows::Files(identity)) = server.tls.as_ref().map(|tls| &tls.shows) {
+            strangers(written.get_ref(), identity, found);
+        }
+    }
+}
+
+/// Names of a server that its certificates are not for. What has no dot, or is no name by itself, is left alone:
+/// nobody asks for `_`.
+fn strangers(server: &file::Server, identity: &Identity, found: &mut Vec<Mistake>) {
+    let mut names = Vec::new();
+    for shown in identity.current().iter().filter_map(|pair| pair.cert.first()) {
+        certificate::of(shown, |parsed| names.extend(certificate::names(parsed)));
+    }
+    let is_stranger = |name: &&Spanned<String>| {
+        let name = name.get_ref().to_ascii_lowercase();
+        match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
+            // Some of those below it are enough.
+            Some(domain) => !names.iter().any(|own| {
+                own.to_ascii_lowercase()
+                    .strip_suffix(domain)
+                    .is_some_and(|own| own.is_empty() || own.ends_with('.'))
+            }),
+            None => {
+                name.contains('.')
+                    && !name.starts_with('~')
+                    && !name.ends_with(".*")
+                    && !certificate::is_for(&names, &name)
+            }
+        }
+    };
+    let written = server.server_name.given().map(|names| names.get_ref().0.as_slice()).unwrap_or_default();
+    let Some(name) = written.iter().find(is_stranger) else { return };
+    let file = identity.files().next().unwrap_or(Path::new("")).display();
+    let own = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
+    let message = format!("the certificate is not for `{}`: clients will not trust it", name.get_ref());
+    let help = format!("{file} is for {own}: have one issued with this name, too, or name the right file");
+    found.push(Mistake::warning(name.span(), message).label("not in the certificate").help(help));
 }
 
 /// Settings of TLS in a server that has none.
