@@ -8,6 +8,7 @@ pub mod nginx;
 pub mod server;
 pub mod shared;
 pub mod state;
+pub mod systemd;
 
 pub mod http1;
 pub mod http2;

@@ -9,6 +9,7 @@ use super::{EXIT_CONFIG, EXIT_DONE, RunArgs, report};
 use crate::config::{Config, ConfigErrors, Warnings};
 use crate::log::ErrorLogWriter;
 use crate::server::{Control, Server};
+use crate::systemd::{Notifier, Passed};
 
 /// Runs until a signal ends it.
 pub fn run(args: &RunArgs) -> u8 {
@@ -19,6 +20,8 @@ pub fn run(args: &RunArgs) -> u8 {
 /// Serves the configuration that `load` gives, and asks it again for each reload; `ready` is told when
 /// every address is bound.
 pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
+    // Before there are threads.
+    let passed = Passed::from_env();
     let config = match load() {
         Ok(config) => config,
         Err(mistakes) => return report(&mistakes),
@@ -27,7 +30,7 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
         Ok(log) => log,
         Err(error) => return fault(&error),
     };
-    let served = bind_and_run(config, load, &log, ready);
+    let served = passed.and_then(|passed| bind_and_run(config, passed, load, &log, ready));
     log.flush();
     match served {
         Ok(()) => EXIT_DONE,
@@ -37,14 +40,19 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
 
 fn bind_and_run(
     mut config: Config,
+    passed: Passed,
     load: impl Load,
     log: &ErrorLogWriter,
     ready: impl FnOnce(&Server),
 ) -> std::io::Result<()> {
     raise_file_limit();
     warn_of(std::mem::take(&mut config.warnings));
-    let server = Server::bind(config)?;
-    obey_signals(server.control(), load, log.clone())?;
+    let notifier = Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Notifier::default()
+    });
+    let server = Server::bind(config, passed, notifier.clone())?;
+    obey_signals(server.control(), load, log.clone(), notifier)?;
     for address in server.addresses() {
         tracing::info!("listening on {address}");
     }
@@ -85,6 +93,7 @@ fn obey_signals(
     control: UnboundedSender<Control>,
     load: impl Load,
     log: ErrorLogWriter,
+    notifier: Notifier,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
@@ -101,18 +110,18 @@ fn obey_signals(
         runtime.block_on(async {
             loop {
                 let order = tokio::select! {
-                    _ = terminate.recv() => Some(Control::Drain),
-                    _ = interrupt.recv() => Some(Control::Kill),
-                    _ = hangup.recv() => reload(&load),
+                    _ = terminate.recv() => Control::Drain,
+                    _ = interrupt.recv() => Control::Kill,
+                    _ = hangup.recv() => reload(&load, &notifier),
                     _ = user1.recv() => {
                         if let Err(error) = log.reopen() {
                             tracing::error!(%error, "the error log cannot be opened anew");
                         }
-                        Some(Control::ReopenLogs)
+                        Control::ReopenLogs
                     }
                 };
                 // The server is gone: the process is about to end.
-                if order.is_some_and(|order| control.send(order).is_err()) {
+                if control.send(order).is_err() {
                     return;
                 }
             }
@@ -129,15 +138,16 @@ fn warn_of(warnings: Warnings) {
 }
 
 /// Checks the configuration first; if it is wrong the old one stays.
-fn reload(load: &impl Load) -> Option<Control> {
+fn reload(load: &impl Load, notifier: &Notifier) -> Control {
+    notifier.reloading();
     match load() {
         Ok(mut config) => {
             warn_of(std::mem::take(&mut config.warnings));
-            Some(Control::Reload(Box::new(config)))
+            Control::Reload(Box::new(config))
         }
         Err(mistakes) => {
             tracing::error!("reload refused, the old configuration stays: {}", mistakes.summary());
-            None
+            Control::ReloadRefused
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::open;
+use super::{journal, open};
 use crate::config::{ErrorLog, LogTarget};
 
 /// The bytes of lines that may wait for a slow disk or a reader that has stopped; what comes then is
@@ -57,13 +57,16 @@ impl ErrorLogWriter {
         let filter = wanted.unwrap_or_else(|_| EnvFilter::new(format!("{},h2=error", config.level)));
         let is_terminal =
             matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
-        tracing_subscriber::fmt()
+        let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(is_terminal && std::env::var_os("NO_COLOR").is_none())
             .with_target(false)
-            .with_writer(Arc::clone(&writer.queue))
-            .try_init()
-            .map_err(io::Error::other)?;
+            .with_writer(Arc::clone(&writer.queue));
+        let installed = match matches!(config.target, LogTarget::Stderr) && journal::is_stderr() {
+            true => lines.event_format(journal::JournalFormat::new()).try_init(),
+            false => lines.try_init(),
+        };
+        installed.map_err(io::Error::other)?;
         let (queue, target) = (Arc::clone(&writer.queue), config.target.clone());
         std::thread::Builder::new().name("error-log".into()).spawn(move || queue.write_all(&target))?;
         if is_misunderstood {

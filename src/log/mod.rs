@@ -1,6 +1,7 @@
 //! Writes the one access line for each request, the two for each tunnel; the error log is beside it.
 
 mod error_log;
+mod journal;
 
 pub use error_log::ErrorLogWriter;
 

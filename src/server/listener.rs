@@ -23,6 +23,7 @@ use crate::proxy;
 use crate::server::{connection, handshake};
 use crate::shared::Local;
 use crate::state::State;
+use crate::systemd::PassedSocket;
 use crate::timer::Timer;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
@@ -33,11 +34,16 @@ const SOCKET_MODE: u32 = 0o666;
 
 /// A listening socket, for one worker.
 #[derive(Debug)]
-pub enum ListenSocket {
-    /// Over TCP.
-    Tcp(std::net::TcpListener),
-    /// A Unix-domain socket.
-    Unix(std::os::unix::net::UnixListener),
+pub struct ListenSocket {
+    socket: Socket,
+    /// Whether it stays open without us: systemd has it, too.
+    is_passed: bool,
+}
+
+impl ListenSocket {
+    fn own(socket: Socket) -> Self {
+        Self { socket, is_passed: false }
+    }
 }
 
 /// An address that is listened on, with a socket for each worker.
@@ -84,7 +90,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// The addresses of a configuration that need a socket of their own. Linux lets nobody listen on
 /// `127.0.0.1:80` beside `0.0.0.0:80`; as in nginx, the socket of the wider address takes the connections
 /// to both, and where a connection came to says which one it is for.
-pub fn to_bind(listeners: &[Listener]) -> impl Iterator<Item = &ListenAddress> {
+pub fn to_bind(listeners: &[Listener]) -> impl Iterator<Item = &ListenAddress> + Clone {
     let addresses = || listeners.iter().map(|listener| &listener.address);
     addresses().filter(move |address| !addresses().any(|wide| covers(wide, address)))
 }
@@ -145,6 +151,18 @@ pub fn bind(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
     })
 }
 
+/// Takes a socket that was opened by systemd, with a copy for each worker. They share its queue; the file of a
+/// Unix-domain socket is not ours to remove.
+///
+/// # Errors
+/// The system has no descriptors to give.
+pub fn adopt(passed: &PassedSocket, workers: usize) -> io::Result<Bound> {
+    let copy = |_| Ok(ListenSocket { socket: passed.socket.try_clone()?, is_passed: true });
+    let sockets: io::Result<_> = (0..workers).map(copy).collect();
+    let address = passed.address.clone();
+    Ok(Bound { local: address.clone(), address, file: None, sockets: sockets? })
+}
+
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     // With SO_REUSEPORT a second process would get half of the connections instead of an error; so
     // the first socket is bound without it, to see whether the address is free.
@@ -158,7 +176,7 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     for socket in &sockets {
         socket.listen(BACKLOG)?;
     }
-    let sockets = sockets.into_iter().map(|socket| ListenSocket::Tcp(socket.into())).collect();
+    let sockets = sockets.into_iter().map(ListenSocket::own).collect();
     Ok(Bound { address: ListenAddress::Tcp(address), local: ListenAddress::Tcp(local), file: None, sockets })
 }
 
@@ -200,7 +218,7 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
     let copies: io::Result<Vec<_>> = (1..workers).map(|_| listener.try_clone()).collect();
     let mut sockets = copies?;
     sockets.push(listener);
-    let sockets = sockets.into_iter().map(|socket| ListenSocket::Unix(socket.into())).collect();
+    let sockets = sockets.into_iter().map(ListenSocket::own).collect();
     let address = ListenAddress::Unix(path.to_owned());
     Ok(Bound { local: address.clone(), address, file: Some(file), sockets })
 }
@@ -208,6 +226,7 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
 /// Accepts connections on one socket, each served by a task of its own, until dropped.
 pub struct Acceptor {
     socket: Listening,
+    is_passed: bool,
     address: ListenAddress,
     complained: Cell<Option<Instant>>,
 }
@@ -226,15 +245,16 @@ impl Acceptor {
     /// # Errors
     /// The runtime cannot watch the socket.
     pub fn new(socket: ListenSocket, address: ListenAddress) -> io::Result<Self> {
-        let socket = match socket {
-            ListenSocket::Tcp(listener) => Listening::Tcp(TcpListener::from_std(listener)?),
-            ListenSocket::Unix(listener) => Listening::Unix(UnixListener::from_std(listener)?),
+        let ListenSocket { socket, is_passed } = socket;
+        let socket = match address {
+            ListenAddress::Tcp(_) => Listening::Tcp(TcpListener::from_std(socket.into())?),
+            ListenAddress::Unix(_) => Listening::Unix(UnixListener::from_std(socket.into())?),
         };
-        Ok(Self { socket, address, complained: Cell::new(None) })
+        Ok(Self { socket, is_passed, address, complained: Cell::new(None) })
     }
 
     /// Accepts until `stop` says so; then what waits in the queue is still taken, because closing the
-    /// socket would reset it.
+    /// socket would reset it. That of a socket that systemd has, too, is left to the next process.
     pub async fn run(self, local: Rc<Local>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -244,7 +264,9 @@ impl Acceptor {
                 accepted = self.accept() => self.take(&local, accepted).await,
             }
         }
-        if let Err(error) = self.accept_rest(&local) {
+        if !self.is_passed
+            && let Err(error) = self.accept_rest(&local)
+        {
             self.complain(&error);
         }
     }

@@ -5,12 +5,12 @@ pub mod handshake;
 pub mod limits;
 pub mod listener;
 pub mod tasks;
+pub mod watchdog;
 pub mod worker;
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -22,9 +22,11 @@ use crate::config::{Config, ListenAddress};
 use crate::log::LogWriter;
 use crate::shared::Shared;
 use crate::state::State;
+use crate::systemd::{Counts, Notifier, Passed};
 use crate::tls::server::TlsServers;
 use crate::tls::watch::Watch;
-use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, to_bind};
+use listener::{Bound, ListenSocket, SocketFile, adopt, bind, check_apart, to_bind};
+use watchdog::{Watchdog, counts};
 use worker::Order;
 
 /// How long the workers may take to obey an order that is waited for: none of them should need it.
@@ -35,6 +37,8 @@ const OBEYED_WITHIN: Duration = Duration::from_millis(500);
 pub enum Control {
     /// Take this configuration, which has been checked, into use.
     Reload(Box<Config>),
+    /// The reload that was begun is over: its configuration is wrong.
+    ReloadRefused,
     /// Open the access logs anew.
     ReopenLogs,
     /// Finish what was begun, then stop.
@@ -53,28 +57,38 @@ pub struct Server {
     writer: LogWriter,
     workers: usize,
     bound: Vec<Bound>,
+    passed: Passed,
+    notifier: Notifier,
     control: (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
 }
 
 impl Server {
-    /// Binds every address of a configuration. Nothing is accepted yet.
+    /// Binds every address of a configuration, unless a socket on it was `passed`. Nothing is accepted yet. `notifier`
+    /// is told what becomes of the server.
     ///
     /// # Errors
-    /// An address that cannot be listened on, or an access log that cannot be written.
-    pub fn bind(config: Config) -> io::Result<Self> {
+    /// An address that cannot be listened on, a passed socket that is not listened on, or an access log that cannot be
+    /// written.
+    pub fn bind(config: Config, passed: Passed, notifier: Notifier) -> io::Result<Self> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
         let shared = Arc::<Shared>::default();
         let tls = prepare_tls(&config, &shared, None)?;
-        let bound: io::Result<Vec<_>> =
-            to_bind(&config.listeners).map(|address| bind(address, workers)).collect();
+        passed.check_all_in(to_bind(&config.listeners))?;
+        let listen = |address| match passed.find(address) {
+            Some(passed) => adopt(passed, workers),
+            None => bind(address, workers),
+        };
+        let bound: io::Result<Vec<_>> = to_bind(&config.listeners).map(listen).collect();
         Ok(Self {
             bound: bound?,
             state: Arc::new(State::new(config, tls, None)),
             shared,
             writer: LogWriter::start()?,
             workers,
+            passed,
+            notifier,
             control: mpsc::unbounded_channel(),
         })
     }
@@ -102,10 +116,9 @@ impl Server {
         let (mut running, mut control) = Running::start(self)?;
         while let Some(order) = control.blocking_recv() {
             match order {
-                Control::Reload(_) | Control::ReopenLogs if running.is_draining => {
-                    tracing::warn!("a signal was not obeyed: hopgate is draining");
-                }
+                Control::ReopenLogs if running.is_draining => warn_of_draining(),
                 Control::Reload(config) => running.reload(*config),
+                Control::ReloadRefused => running.notifier.reload_refused(counts(&running.shared)),
                 Control::ReopenLogs => running.reopen_logs(),
                 Control::Drain if running.is_draining => break,
                 Control::Drain => running.drain(),
@@ -132,6 +145,9 @@ struct Running {
     watch: Watch,
     /// Once a certificate is to be ordered.
     orders: Option<Orders>,
+    passed: Passed,
+    notifier: Notifier,
+    _watchdog: Watchdog,
 }
 
 /// An address that is listened on.
@@ -156,7 +172,8 @@ impl Worker {
 
 impl Running {
     fn start(server: Server) -> io::Result<(Self, mpsc::UnboundedReceiver<Control>)> {
-        let Server { state, shared, writer, workers: count, bound, control: (ended, control) } = server;
+        let Server { state, shared, writer, workers: count, bound, passed, notifier, control } = server;
+        let (ended, control) = control;
         let mut listening = Vec::new();
         let sockets = hand_out(bound, count, &mut listening);
         let (runs, running) = channel();
@@ -177,22 +194,48 @@ impl Running {
         }
         let watch = Watch::start(state.tls.identities())?;
         let orders = Orders::start(&state.config, &shared)?;
-        let is_draining = false;
-        Ok((Self { state, shared, writer, workers, running, listening, is_draining, watch, orders }, control))
+        let told = workers.iter().map(|worker: &Worker| worker.orders.clone()).collect();
+        let watchdog = Watchdog::start(notifier.clone(), Arc::clone(&shared), told)?;
+        notifier.ready(counts(&shared));
+        let running = Self {
+            state,
+            shared,
+            writer,
+            workers,
+            running,
+            listening,
+            is_draining: false,
+            watch,
+            orders,
+            passed,
+            notifier,
+            _watchdog: watchdog,
+        };
+        Ok((running, control))
+    }
+
+    fn reload(&mut self, config: Config) {
+        if self.is_draining {
+            warn_of_draining();
+            return self.notifier.reload_refused(counts(&self.shared));
+        }
+        match self.take_over(config) {
+            Ok(()) => {
+                tracing::info!("configuration reloaded");
+                self.notifier.reloaded(counts(&self.shared));
+            }
+            Err(error) => {
+                tracing::error!("reload refused, the old configuration stays: {error}");
+                self.notifier.reload_refused(counts(&self.shared));
+            }
+        }
     }
 
     /// Binds what is new first: if that fails nothing has changed.
-    fn reload(&mut self, config: Config) {
-        let prepared = LogWriter::check(&config)
+    fn take_over(&mut self, config: Config) -> io::Result<()> {
+        let (tls, added) = LogWriter::check(&config)
             .and_then(|()| prepare_tls(&config, &self.shared, Some(&self.state.tls)))
-            .and_then(|tls| Ok((tls, self.bind_new(&config)?)));
-        let (tls, added) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                tracing::error!("reload refused, the old configuration stays: {error}");
-                return;
-            }
-        };
+            .and_then(|tls| Ok((tls, self.bind_new(&config)?)))?;
         if config.workers.is_some_and(|wanted| wanted != self.workers.len()) {
             tracing::warn!("`workers` has changed: that takes a restart");
         }
@@ -222,10 +265,11 @@ impl Running {
         drop(holds);
         // Until the sockets that went are closed, the next reload could not bind their addresses again.
         let _ = held.recv_timeout(OBEYED_WITHIN);
-        tracing::info!("configuration reloaded");
+        Ok(())
     }
 
     fn bind_new(&self, config: &Config) -> io::Result<Vec<Bound>> {
+        self.passed.check_all_in(to_bind(&config.listeners))?;
         let is_new = |address: &&ListenAddress| self.listening.iter().all(|known| known.address != **address);
         let bind_apart = |address| {
             self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
@@ -259,8 +303,9 @@ impl Running {
         // Removes the files of Unix-domain sockets: from now on they are a successor's to bind.
         self.listening.clear();
         let until = Instant::now() + self.state.config.shutdown_timeout;
-        let (connections, tunnels) =
-            (self.shared.connections.count(), self.shared.tunnels.load(Ordering::Relaxed));
+        let counts = counts(&self.shared);
+        self.notifier.stopping(counts);
+        let Counts { connections, tunnels } = counts;
         let timeout = self.state.config.shutdown_timeout;
         tracing::info!(connections, tunnels, "draining, for at most {timeout:?}");
         for worker in &self.workers {
@@ -269,6 +314,9 @@ impl Running {
     }
 
     fn end(mut self) {
+        if !self.is_draining {
+            self.notifier.stopping(counts(&self.shared));
+        }
         self.listening.clear();
         for worker in &self.workers {
             // A worker that has drained is gone.
@@ -278,6 +326,10 @@ impl Running {
         let _ = self.running.recv_timeout(OBEYED_WITHIN);
         self.writer.flush();
     }
+}
+
+fn warn_of_draining() {
+    tracing::warn!("a signal was not obeyed: hopgate is draining");
 }
 
 /// Has something to show for every certificate that is ordered, and puts the rules of servers to use.

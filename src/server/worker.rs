@@ -40,6 +40,13 @@ pub enum Order {
     Kill,
     /// Hand the access lines to the writer.
     FlushLogs,
+    /// Say that you are alive; also while draining.
+    Answer {
+        /// Which worker that is.
+        worker: usize,
+        /// Who wants to know.
+        to: Sender<usize>,
+    },
 }
 
 /// How long tasks that were told to end now may take for it.
@@ -110,6 +117,7 @@ impl Worker {
                     drop(until_obeyed);
                 }
                 Some(Order::FlushLogs) => self.local.lines.flush(),
+                Some(Order::Answer { worker, to }) => answer(worker, &to),
                 Some(Order::Drain(until)) => break self.drain(until, orders).await,
                 Some(Order::Kill) | None => break self.kill().await,
             }
@@ -139,7 +147,15 @@ impl Worker {
         self.local.tasks.set_phase(Phase::Draining(until));
         self.local.pool.borrow_mut().clear();
         self.local.http2.borrow_mut().clear();
-        let killed = async { while !matches!(orders.recv().await, Some(Order::Kill) | None) {} };
+        let killed = async {
+            loop {
+                match orders.recv().await {
+                    Some(Order::Kill) | None => break,
+                    Some(Order::Answer { worker, to }) => answer(worker, &to),
+                    Some(Order::Reload { .. } | Order::Drain(_) | Order::FlushLogs) => {}
+                }
+            }
+        };
         tokio::select! {
             () = self.local.tasks.ended() => {}
             () = tokio::time::sleep_until(until) => self.kill().await,
@@ -156,6 +172,11 @@ impl Worker {
         // What has not ended by then goes with the runtime.
         let _ = tokio::time::timeout(LAST_WORDS, self.local.tasks.ended()).await;
     }
+}
+
+fn answer(worker: usize, to: &Sender<usize>) {
+    // Whoever has asked may have given up.
+    let _ = to.send(worker);
 }
 
 /// Stops acceptors, and waits until they have taken what waits in their queues.

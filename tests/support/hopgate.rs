@@ -36,6 +36,24 @@ impl Hopgate {
         Self::spawn(toml, stdout).wait_until_started()
     }
 
+    /// As [`Hopgate::start`], with these in its environment.
+    #[track_caller]
+    pub fn start_with_env(toml: &str, env: &[(&str, &str)]) -> Self {
+        Self::spawn_with_env(toml, env).wait_until_started()
+    }
+
+    /// Runs hopgate with these in its environment, without waiting for anything.
+    pub fn spawn_with_env(toml: &str, env: &[(&str, &str)]) -> Self {
+        let dir = Dir::new();
+        let file = dir.join("hopgate.toml");
+        fs::write(&file, toml).expect("the configuration can be written");
+        let args = ["run", "--config", &file.display().to_string()];
+        let mut child = Self::run(&dir, &args, env, Stdio::piped(), Stdio::piped());
+        let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
+        let access = Lines::follow(child.stdout.take().expect("stdout is piped"));
+        Self { child, dir, log, access, addrs: Vec::new() }
+    }
+
     /// Runs hopgate without waiting for anything.
     pub fn spawn(toml: &str, stdout: Stdio) -> Self {
         let dir = Dir::new();

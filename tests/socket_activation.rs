@@ -1,0 +1,223 @@
+//! Sockets that systemd has opened: served, kept over reloads and restarts, and refused where they do not fit.
+
+mod support;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use socket2::{Domain, Socket, Type};
+use support::{DEADLINE, Dir, Lines, Peer, Upstream, eventually, free_addr};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// Answers everything on these addresses with 204, and passes what is below `/app/` to `upstream`.
+fn config(addrs: &[String], upstream: &str) -> String {
+    format!(
+        r#"
+        workers = 2
+        [[server]]
+        listen = {addrs:?}
+        location = [
+            {{ path = "/", return = "204" }},
+            {{ path = "/app/", proxy_pass = "http://{upstream}" }},
+        ]
+        "#
+    )
+}
+
+/// A hopgate that was started as systemd starts it.
+struct Activated {
+    child: Child,
+    log: Lines,
+}
+
+impl Activated {
+    /// Passes one socket on, as the descriptor 3.
+    fn with_socket(toml: &Dir, socket: impl Into<OwnedFd>) -> Self {
+        // `exec` keeps the process, so that its number is the one in LISTEN_PID.
+        let shell = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", shell, env!("CARGO_BIN_EXE_hopgate")]).stdin(Stdio::from(socket.into()));
+        Self::run(command, toml)
+    }
+
+    /// Has the program of systemd open these sockets, which starts hopgate with the first connection.
+    fn with_sockets_on(toml: &Dir, addrs: &[&str]) -> Self {
+        let mut command = Command::new("systemd-socket-activate");
+        for addr in addrs {
+            command.args(["--listen", addr]);
+        }
+        command.arg("--fdname=web:local").arg(env!("CARGO_BIN_EXE_hopgate")).stdin(Stdio::null());
+        Self::run(command, toml)
+    }
+
+    fn run(mut command: Command, toml: &Dir) -> Self {
+        let mut child = command
+            .args(["run", "--config", &toml.path("hopgate.toml")])
+            .env_remove("RUST_LOG")
+            .env("LISTEN_FDNAMES", "web")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("this test needs systemd-socket-activate: run tests/run, which installs what is missing");
+        let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
+        Self { child, log }
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh can be run").success(), "{kill}");
+    }
+
+    /// How many descriptors of this socket it has.
+    fn copies_of(&self, socket: &TcpListener) -> usize {
+        let link = format!("socket:[{}]", rustix::fs::fstat(socket).expect("an open socket").st_ino);
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running process");
+        let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|found| found.as_os_str() == &*link).count()
+    }
+
+    #[track_caller]
+    fn wait_exit(&mut self) -> ExitStatus {
+        assert!(self.log.wait_for_end(), "still running after {DEADLINE:?}; its log:\n{}", self.log.all());
+        self.child.wait().expect("a child can be waited for")
+    }
+}
+
+impl Drop for Activated {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory with this configuration in it.
+fn dir_with(toml: &str) -> Dir {
+    let dir = Dir::new();
+    fs::write(dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+    dir
+}
+
+#[track_caller]
+fn connect(addr: SocketAddr) -> Peer {
+    Peer::new("client", TcpStream::connect(addr).expect("the socket listens all the time"))
+}
+
+#[track_caller]
+fn expect_an_answer(mut client: Peer) {
+    client.send(GET);
+    client.expect_status(204);
+}
+
+#[test]
+fn the_sockets_of_systemd_are_those_of_listen_by_their_addresses() {
+    let dir = Dir::new();
+    let (addr, path) = (free_addr(), dir.path("web.sock"));
+    let toml = config(&[format!("unix:{path}"), addr.to_string()], "127.0.0.1:1");
+    fs::write(dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+    let mut hopgate = Activated::with_sockets_on(&dir, &[&addr.to_string(), &path]);
+    hopgate.log.expect(&format!("Listening on {path}"), 0);
+    expect_an_answer(connect(addr));
+    expect_an_answer(Peer::new("client", UnixStream::connect(&path).expect("systemd listens there")));
+    hopgate.signal("TERM");
+    assert_eq!(hopgate.wait_exit().code(), Some(0), "{}", hopgate.log.all());
+    assert!(dir.join("web.sock").exists(), "the file is systemd's");
+}
+
+#[test]
+fn a_restart_refuses_no_connection() {
+    let upstream = Upstream::listen();
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = held.local_addr().expect("its address");
+    let dir = dir_with(&config(&[addr.to_string()], upstream.addr()));
+    let socket = || held.try_clone().expect("a descriptor");
+    let mut first = Activated::with_socket(&dir, socket());
+    let mut busy = connect(addr);
+    busy.send("GET /app/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut server = upstream.accept();
+    server.head();
+    first.signal("TERM");
+    // The workers give their copies back when they accept nothing more.
+    eventually("only one descriptor of the socket is left", || first.copies_of(&held) == 1);
+    let mut early = connect(addr);
+    early.send(GET);
+    server.respond_and_close("done");
+    busy.expect_status(200);
+    assert_eq!(first.wait_exit().code(), Some(0), "{}", first.log.all());
+    // While nobody is there.
+    let between = connect(addr);
+    let _second = Activated::with_socket(&dir, socket());
+    early.expect_status(204);
+    expect_an_answer(between);
+}
+
+#[test]
+fn a_reload_keeps_the_socket() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (addr, other) = (held.local_addr().expect("its address"), free_addr());
+    let dir = dir_with(&config(&[addr.to_string()], "127.0.0.1:1"));
+    let hopgate = Activated::with_socket(&dir, held);
+    expect_an_answer(connect(addr));
+    let reload = |toml: String, told: &str| {
+        let before = hopgate.log.count();
+        fs::write(dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+        hopgate.signal("HUP");
+        hopgate.log.expect(told, before)
+    };
+    reload(config(&[addr.to_string(), other.to_string()], "127.0.0.1:1"), "configuration reloaded");
+    expect_an_answer(connect(other));
+    expect_an_answer(connect(addr));
+    // Without it, its connections would wait for nobody.
+    let line = reload(config(&[other.to_string()], "127.0.0.1:1"), "reload refused");
+    assert!(line.contains(&format!("write `listen = \"{addr}\"`")), "{line}");
+    expect_an_answer(connect(addr));
+}
+
+#[test]
+fn a_socket_that_does_not_fit_is_told_with_what_to_change() {
+    let dir = dir_with(&config(&["127.0.0.1:0".to_owned()], "127.0.0.1:1"));
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = tcp.local_addr().expect("its address");
+    let unix = UnixListener::bind(dir.join("a.sock")).expect("a path");
+    let path = dir.path("a.sock");
+    let both = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+    both.set_only_v6(false).expect("a socket for both");
+    both.bind(&"[::]:0".parse::<SocketAddr>().expect("an address").into()).expect("a port");
+    both.listen(1).expect("it can listen");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let connection = TcpStream::connect(addr).expect("it listens");
+    let rows: [(OwnedFd, String); 5] = [
+        (
+            tcp.into(),
+            format!("on {addr} (`web`), and no `listen` names that address: write `listen = \"{addr}\"`"),
+        ),
+        (unix.into(), format!("write `listen = \"unix:{path}\"`, or take its ListenStream= out")),
+        (
+            both.into(),
+            "write `BindIPv6Only=ipv6-only` in the .socket unit, and `ListenStream=0.0.0.0:".to_owned(),
+        ),
+        (udp.into(), "there may only be ListenStream=".to_owned()),
+        (connection.into(), "does not listen (`web`): write `Accept=no` in its .socket unit".to_owned()),
+    ];
+    for (socket, expected) in rows {
+        let mut hopgate = Activated::with_socket(&dir, socket);
+        let status = hopgate.wait_exit();
+        assert_eq!(status.code(), Some(1), "{expected}");
+        assert!(hopgate.log.all().contains(&expected), "expected {expected}\ngot {}", hopgate.log.all());
+    }
+}
+
+#[test]
+fn the_sockets_of_another_process_are_left_alone() {
+    let addr = free_addr();
+    let dir = dir_with(&config(&[addr.to_string()], "127.0.0.1:1"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+    command.env("LISTEN_FDS", "1").env("LISTEN_PID", "1").stdin(Stdio::null());
+    let hopgate = Activated::run(command, &dir);
+    hopgate.log.expect(" started", 0);
+    expect_an_answer(connect(addr));
+}
