@@ -212,9 +212,13 @@ impl Values<'_> {
                 (None, Some(pass)) => display(out, pass.port),
                 (None, None) => {}
             },
-            Variable::RealipRemoteAddr => self.ip(self.origin.peer, out),
+            Variable::ProxyProtocolAddr
+            | Variable::ProxyProtocolPort
+            | Variable::ProxyProtocolServerAddr
+            | Variable::ProxyProtocolServerPort => self.of_balancer(variable, out),
+            Variable::RealipRemoteAddr => self.ip(self.client.connected_from().map(|peer| peer.ip()), out),
             Variable::RealipRemotePort => {
-                if let Some(address) = self.client.address {
+                if let Some(address) = self.client.connected_from() {
                     display(out, address.port());
                 }
             }
@@ -245,6 +249,17 @@ impl Values<'_> {
             }
             // `https` is empty without TLS; the others have been dealt with.
             _ => {}
+        }
+    }
+
+    /// What the PROXY protocol says; nothing if it says none of it.
+    fn of_balancer(&self, variable: &Variable, out: &mut Vec<u8>) {
+        let Some(said) = self.client.proxied.as_ref().and_then(|proxied| proxied.addresses) else { return };
+        match variable {
+            Variable::ProxyProtocolAddr => display(out, said.source.ip()),
+            Variable::ProxyProtocolPort => display(out, said.source.port()),
+            Variable::ProxyProtocolServerAddr => display(out, said.destination.ip()),
+            _ => display(out, said.destination.port()),
         }
     }
 

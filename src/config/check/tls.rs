@@ -87,7 +87,8 @@ impl Check<'_> {
             self.mistakes.push(mistake.help("delete one of the two"));
         }
         if let (Some(word), Some(staple)) = (&settings.word, &settings.staple) {
-            let message = "`ssl_stapling_file` is about a certificate of `ssl_certificate`, and there is none";
+            let message =
+                "`ssl_stapling_file` is about a certificate of `ssl_certificate`, and there is none";
             let mistake = Mistake::new(staple.span(), message).also(word.span(), "where this one comes from");
             self.mistakes.push(mistake.help("delete it"));
         }
