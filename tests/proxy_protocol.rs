@@ -296,6 +296,29 @@ fn a_unix_domain_socket_takes_it_from_unix_peers() {
 }
 
 #[test]
+fn forwarded_is_made_where_it_is_asked_for_and_goes_on_from_trusted_peers_alone() {
+    let upstream = Upstream::listen();
+    let hopgate = behind_balancers(upstream.addr(), "", "", "forwarded_headers = 'set rfc7239'");
+    let told = |header: &str, fields: &str| {
+        let mut client = hopgate.connect();
+        client.send(format!("{header}{GET}{fields}\r\n"));
+        let mut server = upstream.accept();
+        let head = server.head();
+        server.respond_and_close("ok");
+        client.expect_status(200);
+        head.all("Forwarded").join("|")
+    };
+    let claim = "Forwarded: for=6.6.6.6\r\nforwarded: for=\"open\r\nForwarded: for=192.0.2.9;by=_x\r\n";
+    assert_eq!(told(V1, ""), "for=192.0.2.7;host=\"a\";proto=http");
+    assert_eq!(told(V1, claim), "for=192.0.2.7;host=\"a\";proto=http");
+    assert_eq!(told("PROXY TCP6 2001:db8::7 ::1 1 1\r\n", ""), "for=\"[2001:db8::7]\";host=\"a\";proto=http");
+    assert_eq!(
+        told("PROXY TCP4 10.0.0.1 10.0.0.2 1 1\r\n", claim),
+        "for=6.6.6.6, for=192.0.2.9;by=_x, for=10.0.0.1;host=\"a\";proto=http"
+    );
+}
+
+#[test]
 fn haproxy_says_who_its_client_is() {
     if !Haproxy::is_installed() {
         return;

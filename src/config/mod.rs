@@ -309,6 +309,8 @@ pub enum ForwardedHeaders {
     /// hopgate sets `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP`, and believes those of
     /// `trusted_proxies` only (R14). The default.
     Set,
+    /// The same, and `Forwarded` (RFC 7239).
+    SetRfc7239,
     /// As with nginx: what the client sent is passed on, and nothing is added but by `proxy_set_header`.
     Pass,
 }

@@ -273,7 +273,7 @@ impl Values<'_> {
     /// With `forwarded_headers = "pass"` nginx's meaning: whatever the client sent, with `$remote_addr` added.
     /// Else only trusted proxies are believed, as for the field that hopgate itself sets.
     fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
-        if self.location.forwarded_headers == ForwardedHeaders::Set {
+        if self.location.forwarded_headers != ForwardedHeaders::Pass {
             return self.forwarded_for(out);
         }
         let start = out.len();
