@@ -319,6 +319,26 @@ fn forwarded_is_made_where_it_is_asked_for_and_goes_on_from_trusted_peers_alone(
 }
 
 #[test]
+fn explain_takes_its_client_for_the_one_that_the_header_names() {
+    let (dir, explain) = (Dir::new(), ["explain", "--from", "192.0.2.7", "--config"]);
+    let file = format!(
+        "[[server]]\nlisten = '127.0.0.1:8080 proxy_protocol'\ntrusted_proxies = '10.0.0.1'\n\
+         [[server.location]]\npath = '/'\nproxy_pass = 'http://127.0.0.1:3000'\n{SEEN}\n"
+    );
+    std::fs::write(dir.join("hopgate.toml"), file).unwrap();
+    let mut hopgate = std::process::Command::new(env!("CARGO_BIN_EXE_hopgate"));
+    let hopgate = hopgate.args(explain).args([&dir.path("hopgate.toml"), "http://127.0.0.1:8080/"]);
+    let said = String::from_utf8(hopgate.output().unwrap().stdout).unwrap();
+    for line in [
+        "header is taken to name 192.0.2.7 as the client",
+        "X-Seen: 192.0.2.7:49152 10.0.0.1 [192.0.2.7:49152 127.0.0.1:8080]",
+        "X-Forwarded-For: 192.0.2.7\n",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+}
+
+#[test]
 fn haproxy_says_who_its_client_is() {
     if !Haproxy::is_installed() {
         return;
