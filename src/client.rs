@@ -13,6 +13,7 @@ use crate::config::ListenAddress;
 use crate::error::ProxyError;
 use crate::http1::pump::Buffers;
 use crate::io::{Peer, Pending, Stream};
+use crate::proxy_protocol::Addresses;
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::state::State;
@@ -53,8 +54,11 @@ pub struct Client {
 pub struct ClientInfo {
     /// A number that no other connection of the process has: `$connection`.
     pub id: u64,
-    /// Where the client connected from; `None` on a Unix-domain socket.
+    /// Where the client connected from; `None` on a Unix-domain socket. Behind a balancer that speaks the PROXY
+    /// protocol it is what that says.
     pub address: Option<SocketAddr>,
+    /// What the balancer has said of its client; `None`: none was asked, or the connection is its own.
+    pub proxied: Option<Arc<Proxied>>,
     /// Where the client connected to; `None` on a Unix-domain socket.
     pub local: Option<SocketAddr>,
     /// The address of the listener, as configured.
@@ -73,10 +77,24 @@ impl ClientInfo {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
+    /// Where the connection itself comes from: from a balancer, if there is one.
+    pub fn connected_from(&self) -> Option<SocketAddr> {
+        self.proxied.as_ref().map_or(self.address, |proxied| proxied.balancer)
+    }
+
     /// The address without its port.
     pub fn ip(&self) -> Option<IpAddr> {
         self.address.map(|address| address.ip())
     }
+}
+
+/// What a balancer has said of its client by the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proxied {
+    /// Where the balancer connected from; `None` on a Unix-domain socket.
+    pub balancer: Option<SocketAddr>,
+    /// The client, and where it connected to; `None` if that cannot be told.
+    pub addresses: Option<Addresses>,
 }
 
 /// What a look at a client that is waiting for its answer found.

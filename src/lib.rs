@@ -13,6 +13,7 @@ pub mod systemd;
 pub mod http1;
 pub mod http2;
 pub mod io;
+pub mod proxy_protocol;
 pub mod request;
 pub mod timer;
 pub mod tls;

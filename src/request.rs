@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::client::ClientInfo;
 use crate::config::{EncodedSlashes, RealIp, RealIpHeader, Server};
 use crate::error::ProxyError;
 use crate::headers::fields::Known;
@@ -160,7 +161,7 @@ impl Request {
 /// Who sent a request, as far as is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// The other end of the connection; `None` on a Unix-domain socket: `$realip_remote_addr`.
+    /// The other end of the connection, or of the one that a balancer has passed on; `None` on a Unix-domain socket.
     pub peer: Option<IpAddr>,
     /// The client: the peer, or whom the trusted proxies name: `$remote_addr`. `None` if all that is known
     /// is a Unix-domain socket.
@@ -174,13 +175,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Finds the client behind the peer of a connection.
-    pub fn of(peer: Option<SocketAddr>, head: &RequestHead, rules: &RealIp) -> Self {
-        let unnamed = Self::unknown(peer);
-        let is_trusted = match unnamed.peer {
-            Some(ip) => forwarded::is_trusted(ip, &rules.trusted),
-            None => rules.trusts_unix_peers,
-        };
+    /// Finds the client behind the other end of a connection.
+    pub fn of(client: &ClientInfo, head: &RequestHead, rules: &RealIp) -> Self {
+        let unnamed = Self::unknown(client.address);
+        // A balancer that passes bytes on vouches for the address of its client, and for nothing that this one says.
+        let is_hidden = client.proxied.as_ref().is_some_and(|proxied| proxied.addresses.is_none());
+        let is_trusted = !is_hidden && rules.trusts(unnamed.peer);
         match is_trusted.then(|| named_by(head, rules)).flatten() {
             Some((client, port)) => {
                 Self { client: Some(client), port, is_trusted, is_named: true, ..unnamed }
@@ -209,6 +209,7 @@ fn named_by(head: &RequestHead, rules: &RealIp) -> Option<forwarded::Named> {
             let members = forwarded::listed(head.fields.values(Known::XForwardedFor));
             forwarded::last_untrusted(members, trusted, takes_last)
         }
+        RealIpHeader::ProxyProtocol => None,
         RealIpHeader::Forwarded => {
             forwarded::last_untrusted(forwarded::forwarded_for(lines("Forwarded")), trusted, takes_last)
         }

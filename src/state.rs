@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::access::Counters;
+use crate::client::ClientInfo;
 use crate::config::{Config, Content, ListenAddress, Server};
 use crate::routing::aim::Aim;
 use crate::routing::regex::Slots;
@@ -68,6 +69,16 @@ impl State {
     /// Whether TLS is spoken on a listening address.
     pub fn speaks_tls(&self, listener: &ListenAddress) -> bool {
         self.config.listeners.iter().any(|known| known.address == *listener && known.tls)
+    }
+
+    /// Whether the PROXY protocol is spoken on a listening address.
+    pub fn takes_proxy_protocol(&self, listener: &ListenAddress) -> bool {
+        self.config.listeners.iter().any(|known| known.address == *listener && known.proxy_protocol)
+    }
+
+    /// Whether a peer may say by the PROXY protocol who its client is.
+    pub fn trusts_balancer(&self, peer: &ClientInfo) -> bool {
+        self.default_server(&peer.listener).is_some_and(|server| server.real_ip.trusts(peer.ip()))
     }
 
     /// Leaves the groups of the expression that the server for a host was found by in `slots`.

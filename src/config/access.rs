@@ -1,11 +1,12 @@
 //! Who may come, and how often: runtime values of `access`, `auth_basic`, `limit_req` and their like.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::access::rules::Rules;
-use crate::headers::FieldName;
+use crate::headers::{FieldName, forwarded};
 use crate::routing::script::Assigned;
 use crate::routing::variables::Template;
 
@@ -133,10 +134,24 @@ pub enum RealIpHeader {
     /// `X-Forwarded-For`: all its lines are one list.
     #[default]
     XForwardedFor,
+    /// None: it is who the PROXY protocol says.
+    ProxyProtocol,
     /// `Forwarded`, RFC 7239: the `for` of its members.
     Forwarded,
     /// The first line of any other field.
     Field(FieldName),
+}
+
+impl RealIp {
+    /// Whether a peer is one of those; `None` is one on a Unix-domain socket.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        peer.map_or(self.trusts_unix_peers, |ip| forwarded::is_trusted(ip, &self.trusted))
+    }
+
+    /// Whether there are any.
+    pub fn trusts_anybody(&self) -> bool {
+        self.trusts_unix_peers || !self.trusted.is_empty()
+    }
 }
 
 impl<T> Default for Limits<T> {

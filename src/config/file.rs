@@ -391,6 +391,7 @@ section! {
         default_server: bool,
         tls: bool,
         http2: bool,
+        proxy_protocol: bool,
     }
 }
 

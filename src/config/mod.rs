@@ -105,6 +105,9 @@ pub struct Listener {
     /// Whether a client without TLS may speak HTTP/2 from its first byte on (`h2c`, RFC 9113 §3.3). nginx:
     /// `http2` in `listen`.
     pub http2: bool,
+    /// Whether every connection begins with a header of the PROXY protocol, from a peer that the default server
+    /// trusts (R18). nginx: `proxy_protocol` in `listen`.
+    pub proxy_protocol: bool,
     /// Which server answers for which host; the numbers are places in [`Config::servers`].
     pub servers: ServerNames,
     /// All of these servers.
@@ -306,6 +309,8 @@ pub enum ForwardedHeaders {
     /// hopgate sets `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP`, and believes those of
     /// `trusted_proxies` only (R14). The default.
     Set,
+    /// The same, and `Forwarded` (RFC 7239).
+    SetRfc7239,
     /// As with nginx: what the client sent is passed on, and nothing is added but by `proxy_set_header`.
     Pass,
 }

@@ -92,7 +92,7 @@ impl Exchange {
     ) -> Self {
         let rules = &state.config.servers[server];
         let origin = match subject.head() {
-            Some(head) => Origin::of(client.as_ref().address, head, &rules.real_ip),
+            Some(head) => Origin::of(client.as_ref(), head, &rules.real_ip),
             None => Origin::unknown(client.as_ref().address),
         };
         let location = rules.outer();
@@ -272,7 +272,7 @@ impl Exchange {
             return;
         }
         if let Some(head) = self.subject.head() {
-            self.origin = Origin::of(client.as_ref().address, head, rules);
+            self.origin = Origin::of(client.as_ref(), head, rules);
         }
     }
 

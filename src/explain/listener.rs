@@ -1,11 +1,13 @@
 //! Where a request arrives: the listener that its URL leads to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::Question;
 use super::handshake::{self, Handshake};
-use crate::client::ClientInfo;
+use crate::client::{ClientInfo, Proxied};
 use crate::config::{ListenAddress, Listener, Places};
+use crate::proxy_protocol::Addresses;
 use crate::routing::host::Claim;
 use crate::state::State;
 
@@ -38,9 +40,19 @@ pub(super) fn arrival(state: &State, places: &Places, question: &Question) -> Ar
         ListenAddress::Tcp(address) => Some(local(address, question)),
         ListenAddress::Unix(_) => None,
     };
+    let proxied = listener.proxy_protocol.then(|| {
+        notes.push(format!(
+            "{} takes the PROXY protocol: the balancer's header is taken to name {from} as the client, and another \
+             one with `--from`",
+            listener.address
+        ));
+        balanced(state, listener, SocketAddr::new(from, CLIENT_PORT), local)
+    });
+    let is_named = local.is_some() || proxied.is_some();
     let client = ClientInfo {
         id: 1,
-        address: local.map(|_| SocketAddr::new(from, CLIENT_PORT)),
+        address: is_named.then(|| SocketAddr::new(from, CLIENT_PORT)),
+        proxied: proxied.map(Arc::new),
         local,
         listener: listener.address.clone(),
         requests: 1,
@@ -48,6 +60,13 @@ pub(super) fn arrival(state: &State, places: &Places, question: &Question) -> Ar
         lacks_tls: listener.tls && !is_secure,
     };
     Arrival { client, tls, notes }
+}
+
+/// What a balancer would say of a client: the first one that may.
+fn balanced(state: &State, listener: &Listener, source: SocketAddr, local: Option<SocketAddr>) -> Proxied {
+    let trusted = state.default_server(&listener.address).and_then(|server| server.real_ip.trusted.first());
+    let balancer = trusted.map(|net| SocketAddr::new(net.addr(), CLIENT_PORT)).filter(|_| local.is_some());
+    Proxied { balancer, addresses: local.map(|destination| Addresses { source, destination }) }
 }
 
 const TLS_IN_FRONT: &str = " speaks no TLS: this is the request as it comes from what ends TLS in front of hopgate, which \

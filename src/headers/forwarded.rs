@@ -78,6 +78,42 @@ fn unquoted_split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Whether every quote in a line is closed, so that a further member can stand behind it.
+pub fn is_whole(line: &[u8]) -> bool {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for byte in line {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            _ => {}
+        }
+    }
+    !is_quoted
+}
+
+/// Adds a member of `Forwarded`, RFC 7239 §4: `for`, `host` and `proto`. A peer without an address is `unknown` (§6.2).
+pub fn element(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&str>, scheme: &str) {
+    let node = match peer {
+        Some(IpAddr::V4(ip)) => ip.to_string(),
+        // §6: a colon or a bracket is no part of a token.
+        Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
+        None => "unknown".to_owned(),
+    };
+    out.extend_from_slice(format!("for={node}").as_bytes());
+    if let Some(host) = host {
+        out.extend_from_slice(b";host=\"");
+        for byte in host.bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+        out.push(b'"');
+    }
+    out.extend_from_slice(format!(";proto={scheme}").as_bytes());
+}
+
 /// An address as people write it into `X-Forwarded-For`: bare, in brackets, with or without a port.
 fn address(text: &[u8]) -> Option<Named> {
     let text = std::str::from_utf8(text).ok()?;
@@ -156,6 +192,21 @@ mod tests {
         ] {
             let found: Vec<_> = forwarded_for(lines(field)).map(String::from_utf8_lossy).collect();
             assert_eq!(found, expected, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_can_be_read_again_whatever_stands_before_it() {
+        for (ip, node) in [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "[2001:db8::1]"), ("", "unknown")] {
+            let mut out = b"for=\"a\\\"\", ".to_vec();
+            assert!(is_whole(&out));
+            element(&mut out, ip.parse().ok(), Some("a\"b"), "https");
+            let found: Vec<_> = forwarded_for([&out[..]].into_iter()).map(String::from_utf8_lossy).collect();
+            assert_eq!(found[0], node);
+            assert!(out.ends_with(b";host=\"a\\\"b\";proto=https"));
+        }
+        for open in [&b"for=\""[..], b"host=\"a\\\"", b"a\"b\"c\""] {
+            assert!(!is_whole(open), "{}", open.escape_ascii());
         }
     }
 

@@ -184,6 +184,7 @@ impl RequestRules<'_> {
             Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp
                 if self.sets_forwarded() => {}
             Known::ForwardedOther if self.sets_forwarded() && !self.values.origin.is_trusted => {}
+            Known::ForwardedOther if self.sets_rfc7239() && is_forwarded(field.name) => {}
             // An expectation without a body behind it would only make the upstream wait.
             Known::Expect if !self.request.expects_continue || !self.has_body => {}
             known if self.is_upgrade => match known.websocket_spelling() {
@@ -195,7 +196,25 @@ impl RequestRules<'_> {
     }
 
     fn sets_forwarded(&self) -> bool {
-        self.location.forwarded_headers == ForwardedHeaders::Set
+        self.location.forwarded_headers != ForwardedHeaders::Pass
+    }
+
+    fn sets_rfc7239(&self) -> bool {
+        self.location.forwarded_headers == ForwardedHeaders::SetRfc7239
+    }
+
+    /// `Forwarded`: what trusted proxies have said, then what is seen here.
+    fn rfc7239(&self, out: &mut Vec<u8>) {
+        let fields = self.request.head.fields.iter().filter(|field| is_forwarded(field.name));
+        for field in fields.filter(|_| self.values.origin.is_trusted) {
+            // Behind a quote that is open, ours would be a part of theirs.
+            if forwarded::is_whole(field.value) && !field.value.trim_ascii().is_empty() {
+                out.extend_from_slice(field.value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        let (peer, scheme) = (self.values.origin.peer, self.values.client.scheme());
+        forwarded::element(out, peer, self.request.authority.as_deref(), scheme);
     }
 
     fn is_overridden(&self, name: &[u8]) -> bool {
@@ -235,6 +254,9 @@ impl RequestRules<'_> {
         let host = trusted(Known::XForwardedHost).or(self.request.authority.as_deref().map(str::as_bytes));
         if let Some(host) = host {
             self.default(out, "X-Forwarded-Host", |out| out.extend_from_slice(host));
+        }
+        if self.sets_rfc7239() {
+            self.default(out, "Forwarded", |out| self.rfc7239(out));
         }
         if self.values.origin.client.is_some() {
             self.default(out, "X-Real-IP", |out| self.values.write(&Variable::RemoteAddr, out));
@@ -278,6 +300,10 @@ impl RequestRules<'_> {
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+fn is_forwarded(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"forwarded")
 }
 
 /// How the body of a response goes to the client.

@@ -212,9 +212,13 @@ impl Values<'_> {
                 (None, Some(pass)) => display(out, pass.port),
                 (None, None) => {}
             },
-            Variable::RealipRemoteAddr => self.ip(self.origin.peer, out),
+            Variable::ProxyProtocolAddr
+            | Variable::ProxyProtocolPort
+            | Variable::ProxyProtocolServerAddr
+            | Variable::ProxyProtocolServerPort => self.of_balancer(variable, out),
+            Variable::RealipRemoteAddr => self.ip(self.client.connected_from().map(|peer| peer.ip()), out),
             Variable::RealipRemotePort => {
-                if let Some(address) = self.client.address {
+                if let Some(address) = self.client.connected_from() {
                     display(out, address.port());
                 }
             }
@@ -248,6 +252,17 @@ impl Values<'_> {
         }
     }
 
+    /// What the PROXY protocol says; nothing if it says none of it.
+    fn of_balancer(&self, variable: &Variable, out: &mut Vec<u8>) {
+        let Some(said) = self.client.proxied.as_ref().and_then(|proxied| proxied.addresses) else { return };
+        match variable {
+            Variable::ProxyProtocolAddr => display(out, said.source.ip()),
+            Variable::ProxyProtocolPort => display(out, said.source.port()),
+            Variable::ProxyProtocolServerAddr => display(out, said.destination.ip()),
+            _ => display(out, said.destination.port()),
+        }
+    }
+
     fn ip(&self, ip: Option<IpAddr>, out: &mut Vec<u8>) {
         match ip {
             Some(ip) => write_ip(out, ip),
@@ -258,7 +273,7 @@ impl Values<'_> {
     /// With `forwarded_headers = "pass"` nginx's meaning: whatever the client sent, with `$remote_addr` added.
     /// Else only trusted proxies are believed, as for the field that hopgate itself sets.
     fn add_x_forwarded_for(&self, out: &mut Vec<u8>) {
-        if self.location.forwarded_headers == ForwardedHeaders::Set {
+        if self.location.forwarded_headers != ForwardedHeaders::Pass {
             return self.forwarded_for(out);
         }
         let start = out.len();

@@ -47,14 +47,15 @@ async fn first(local: &Rc<Local>, client: &mut Client, deadline: Instant) -> Opt
     poll_fn(|cx| {
         let mut buffers = local.buffers.borrow_mut();
         loop {
+            // Something may have come behind the header of the PROXY protocol.
+            match look(&client.peer.ahead) {
+                First::Partial => {}
+                first => return Poll::Ready(Some(first)),
+            }
             match client.peer.stream.poll_read(cx, &mut buffers.input) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Ready(Ok(count)) => client.peer.ahead.extend_from_slice(&buffers.input[..count]),
-            }
-            match look(&client.peer.ahead) {
-                First::Partial => {}
-                first => return Poll::Ready(Some(first)),
             }
         }
         drop(buffers);

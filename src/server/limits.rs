@@ -87,6 +87,26 @@ impl Connections {
     }
 }
 
+impl Permit {
+    /// Counts the connection for an address, too, which was not known when it came.
+    ///
+    /// # Errors
+    /// The name of the setting that does not allow it: it counts for no address.
+    pub fn count_for(&mut self, ip: Option<IpAddr>, max_per_ip: Option<usize>) -> Result<(), &'static str> {
+        let (Counted::Served(None), Some(ip)) = (self.counted, ip.map(|ip| ip.to_canonical())) else {
+            return Ok(());
+        };
+        let mut counts = self.connections.counts();
+        let of_ip = counts.by_ip.entry(ip).or_default();
+        if max_per_ip.is_some_and(|max| *of_ip >= max) {
+            return Err("max_connections_per_ip");
+        }
+        *of_ip += 1;
+        self.counted = Counted::Served(Some(ip));
+        Ok(())
+    }
+}
+
 impl Counts {
     fn add(&mut self, ip: Option<IpAddr>) {
         self.all += 1;
@@ -134,6 +154,20 @@ mod tests {
         assert_eq!(connections.enter(None, Some(3), Some(2)).unwrap_err(), "max_connections");
         drop(first);
         assert!(connections.enter(Some(one), Some(3), Some(2)).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_is_known_later_counts_from_then_on() {
+        let connections = Arc::new(Connections::default());
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut first = connections.enter(None, None, None).unwrap();
+        let mut second = connections.enter(None, None, None).unwrap();
+        assert_eq!(first.count_for(Some(one), Some(1)), Ok(()));
+        assert_eq!(second.count_for(Some(one), Some(1)), Err("max_connections_per_ip"));
+        assert_eq!(connections.enter(Some(one), None, Some(1)).unwrap_err(), "max_connections_per_ip");
+        drop(first);
+        assert_eq!(second.count_for(Some(one), Some(1)), Ok(()));
+        assert_eq!(connections.count(), 1);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::error::ProxyError;
 use crate::http2;
 use crate::io::{Peer, Stream};
 use crate::proxy;
-use crate::server::{connection, handshake};
+use crate::server::{connection, handshake, proxied};
 use crate::shared::Local;
 use crate::state::State;
 use crate::systemd::PassedSocket;
@@ -229,10 +229,20 @@ pub struct Acceptor {
     is_passed: bool,
     address: ListenAddress,
     complained: Cell<Option<Instant>>,
+    turned_away: Cell<Option<Instant>>,
 }
 
-/// How often it is said that nothing can be accepted.
+/// How often the same is said of what may happen with every connection.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Whether it is time to say it again; then it counts as said.
+fn is_due(last: &Cell<Option<Instant>>) -> bool {
+    let is_due = last.get().is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
+    if is_due {
+        last.set(Some(Instant::now()));
+    }
+    is_due
+}
 
 enum Listening {
     Tcp(TcpListener),
@@ -250,7 +260,8 @@ impl Acceptor {
             ListenAddress::Tcp(_) => Listening::Tcp(TcpListener::from_std(socket.into())?),
             ListenAddress::Unix(_) => Listening::Unix(UnixListener::from_std(socket.into())?),
         };
-        Ok(Self { socket, is_passed, address, complained: Cell::new(None) })
+        let (complained, turned_away) = (Cell::new(None), Cell::new(None));
+        Ok(Self { socket, is_passed, address, complained, turned_away })
     }
 
     /// Accepts until `stop` says so; then what waits in the queue is still taken, because closing the
@@ -290,16 +301,81 @@ impl Acceptor {
                 Listening::Tcp(_) => Stream::Tcp(TcpStream::from_std(stream.into())?),
                 Listening::Unix(_) => Stream::Unix(UnixStream::from_std(stream.into())?),
             };
-            begin(local, stream, peer.as_socket(), &self.address);
+            self.begin(local, stream, peer.as_socket());
         }
         Ok(())
     }
 
     fn complain(&self, error: &io::Error) {
-        if self.complained.get().is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-            self.complained.set(Some(Instant::now()));
+        if is_due(&self.complained) {
             let listener = &self.address;
             tracing::error!(%listener, %error, "cannot accept; is the limit of open files (`ulimit -n`) too low?");
+        }
+    }
+
+    /// Gives a connection its task. The configuration in use must know the listener.
+    fn begin(&self, local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>) {
+        let local_address = match &stream {
+            Stream::Tcp(tcp) => {
+                // Without it small answers would wait for the client's delayed ACK.
+                let _ = tcp.set_nodelay(true);
+                tcp.local_addr().ok()
+            }
+            Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
+        };
+        let state = local.state();
+        let info = ClientInfo {
+            id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
+            address: peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+            proxied: None,
+            local: local_address,
+            listener: meant(&state.config, &self.address, local_address).clone(),
+            requests: 0,
+            tls: None,
+            lacks_tls: false,
+        };
+        let has_header = state.takes_proxy_protocol(&info.listener);
+        if has_header && !state.trusts_balancer(&info) {
+            return self.turn_away(&info);
+        }
+        // Behind a balancer it is not known yet whose connection it is.
+        let ip = if has_header { None } else { info.ip() };
+        let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
+        let (permit, refused) = match local.shared.connections.enter(ip, most, most_per_ip) {
+            Ok(permit) => (permit, None),
+            Err(setting) => match local.shared.connections.refuse() {
+                Some(permit) => (permit, Some(setting)),
+                // The log has the lines of all those that are being told: it need not hear of each of a flood.
+                None => return,
+            },
+        };
+        let client = Client {
+            peer: Peer::new(stream),
+            info,
+            timer: Timer::new(),
+            task: local.tasks.enter(),
+            permit,
+            half_closed: None,
+            accepted_under: state,
+        };
+        let local = Rc::clone(local);
+        if has_header {
+            tokio::task::spawn_local(proxied::serve(local, client, refused));
+        } else {
+            serve(local, client, refused);
+        }
+    }
+
+    /// R18: who a client is may be said by listed peers alone.
+    fn turn_away(&self, info: &ClientInfo) {
+        if is_due(&self.turned_away) {
+            let client = info.address.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string());
+            tracing::warn!(
+                client,
+                "turned away: {} takes connections by the PROXY protocol, from `trusted_proxies` alone; if it is a \
+                 balancer of yours, list it there",
+                info.listener
+            );
         }
     }
 
@@ -315,7 +391,7 @@ impl Acceptor {
 
     async fn take(&self, local: &Rc<Local>, accepted: io::Result<(Stream, Option<SocketAddr>)>) {
         match accepted {
-            Ok((stream, peer)) => begin(local, stream, peer, &self.address),
+            Ok((stream, peer)) => self.begin(local, stream, peer),
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -327,45 +403,10 @@ impl Acceptor {
     }
 }
 
-/// Gives a connection its task. The configuration in use must know the listener.
-fn begin(local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>, listener: &ListenAddress) {
-    let local_address = match &stream {
-        Stream::Tcp(tcp) => {
-            // Without it small answers would wait for the client's delayed ACK.
-            let _ = tcp.set_nodelay(true);
-            tcp.local_addr().ok()
-        }
-        Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
-    };
-    let state = local.state();
-    let info = ClientInfo {
-        id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
-        address: peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port())),
-        local: local_address,
-        listener: meant(&state.config, listener, local_address).clone(),
-        requests: 0,
-        tls: None,
-        lacks_tls: false,
-    };
-    let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
-    let (permit, refused) = match local.shared.connections.enter(info.ip(), most, most_per_ip) {
-        Ok(permit) => (permit, None),
-        Err(setting) => match local.shared.connections.refuse() {
-            Some(permit) => (permit, Some(setting)),
-            // The log has the lines of all those that are being told: it need not hear of each of a flood.
-            None => return,
-        },
-    };
-    let client = Client {
-        peer: Peer::new(stream),
-        info,
-        timer: Timer::new(),
-        task: local.tasks.enter(),
-        permit,
-        half_closed: None,
-        accepted_under: Arc::clone(&state),
-    };
-    let local = Rc::clone(local);
+/// Has a connection served in what is spoken on its listener, in a task of its own; one that came when `refused` was
+/// reached is told so.
+pub(super) fn serve(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+    let state = Arc::clone(&client.accepted_under);
     match refused {
         refused if state.speaks_tls(&client.info.listener) => {
             tokio::task::spawn_local(handshake::serve(local, client, refused))

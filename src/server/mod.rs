@@ -4,6 +4,7 @@ pub mod connection;
 pub mod handshake;
 pub mod limits;
 pub mod listener;
+mod proxied;
 pub mod tasks;
 pub mod watchdog;
 pub mod worker;

@@ -228,12 +228,8 @@ impl Check<'_> {
     fn real_ip_header(&mut self, written: &Value<String>) -> Option<RealIpHeader> {
         let value = written.given()?;
         let text = value.get_ref();
-        if text == "proxy_protocol" {
-            let mistake = Mistake::new(value.span(), "the PROXY protocol is not supported yet");
-            self.mistakes.push(mistake.help("write `real_ip_header = \"X-Forwarded-For\"`"));
-            return None;
-        }
         match FieldName::new(text) {
+            Some(_) if text == "proxy_protocol" => Some(RealIpHeader::ProxyProtocol),
             Some(_) if text.eq_ignore_ascii_case("x-forwarded-for") => Some(RealIpHeader::XForwardedFor),
             Some(_) if text.eq_ignore_ascii_case("forwarded") => Some(RealIpHeader::Forwarded),
             Some(name) => Some(RealIpHeader::Field(name)),

@@ -9,7 +9,7 @@ use super::Check;
 use crate::config::error::Mistake;
 use crate::config::file::{Listen, Server, TextOr, Value};
 use crate::config::units::{self, Wrong};
-use crate::config::{ListenAddress, Listener};
+use crate::config::{self, ListenAddress, Listener};
 use crate::routing::host::{ServerName, ServerNames};
 use crate::routing::values::hostname;
 
@@ -19,6 +19,7 @@ struct Shared {
     /// What any of the servers says of it holds for all of them, as in nginx.
     tls: bool,
     http2: bool,
+    proxy_protocol: bool,
     servers: Vec<usize>,
     /// Where it stands first.
     span: Range<usize>,
@@ -33,6 +34,7 @@ struct Entry {
     is_default: bool,
     tls: bool,
     http2: bool,
+    proxy_protocol: bool,
 }
 
 /// A name of a server and where it is written; the empty one stands for none.
@@ -62,7 +64,9 @@ impl Check<'_> {
         }
         let mut own: HashMap<ListenAddress, Range<usize>> = HashMap::new();
         for entry in entries {
-            let Some(Entry { address, is_default, tls, http2 }) = self.entry(entry) else { continue };
+            let Some(Entry { address, is_default, tls, http2, proxy_protocol }) = self.entry(entry) else {
+                continue;
+            };
             if let Some(first) = own.insert(address.clone(), entry.span()) {
                 let mistake = Mistake::new(entry.span(), format!("this server listens on {address} twice"));
                 self.mistakes
@@ -74,6 +78,7 @@ impl Check<'_> {
                     address: address.clone(),
                     tls: false,
                     http2: false,
+                    proxy_protocol: false,
                     servers: Vec::new(),
                     span: entry.span(),
                     default: None,
@@ -83,6 +88,7 @@ impl Check<'_> {
             shared[place].servers.push(number);
             shared[place].tls |= tls;
             shared[place].http2 |= http2;
+            shared[place].proxy_protocol |= proxy_protocol;
             if is_default {
                 self.claim_default(&mut shared[place], number, entry.span());
             }
@@ -114,8 +120,12 @@ impl Check<'_> {
                     );
                 }
                 let address = table.address.given()?;
-                let flags =
-                    [("default_server", &table.default_server), ("ssl", &table.tls), ("http2", &table.http2)];
+                let flags = [
+                    ("default_server", &table.default_server),
+                    ("ssl", &table.tls),
+                    ("http2", &table.http2),
+                    ("proxy_protocol", &table.proxy_protocol),
+                ];
                 let is_set = |flag: &Value<bool>| flag.given().is_some_and(|value| *value.get_ref());
                 let set = flags.into_iter().filter(|(_, flag)| is_set(flag)).map(|(name, _)| name);
                 (address.get_ref().as_str(), address.span(), set.collect::<Vec<_>>())
@@ -132,7 +142,8 @@ impl Check<'_> {
             Ok(address) => {
                 let says = |parameter| parameters.contains(&parameter);
                 let (is_default, tls, http2) = (says("default_server"), says("ssl"), says("http2"));
-                (!wrong).then_some(Entry { address, is_default, tls, http2 })
+                let proxy_protocol = says("proxy_protocol");
+                (!wrong).then_some(Entry { address, is_default, tls, http2, proxy_protocol })
             }
             Err(Wrong { message, help }) => {
                 let help = match text.strip_suffix(';') {
@@ -172,6 +183,29 @@ impl Check<'_> {
         names
     }
 
+    /// R18: a header of the PROXY protocol is taken from listed peers alone, so somebody has to be listed.
+    pub(super) fn balancers(
+        &mut self,
+        servers: &[config::Server],
+        listeners: &[Listener],
+        places: &[Range<usize>],
+    ) {
+        for (listener, place) in listeners.iter().zip(places).filter(|(listener, _)| listener.proxy_protocol)
+        {
+            let server = servers.get(listener.servers.default_server());
+            if server.is_some_and(|server| !server.real_ip.trusts_anybody()) {
+                let message = format!(
+                    "nobody could connect to {}: the PROXY protocol is taken from `trusted_proxies` alone, and \
+                     its default server has none",
+                    listener.address
+                );
+                let help = "write the addresses of your balancers in the server, `trusted_proxies = \
+                            [\"10.0.0.0/8\"]`, or take `proxy_protocol` away";
+                self.mistakes.push(Mistake::new(place.clone(), message).help(help));
+            }
+        }
+    }
+
     fn listener(&mut self, shared: Shared, names: &[Vec<Name>], reported: &mut HashSet<usize>) -> Listener {
         let mut owners: HashMap<String, Range<usize>> = HashMap::new();
         for (name, span) in shared.servers.iter().flat_map(|server| &names[*server]) {
@@ -184,8 +218,8 @@ impl Check<'_> {
             shared.default.map(|(server, _)| server).or(shared.servers.first().copied()).unwrap_or(0);
         let own = |server: usize| names[server].iter().map(move |(name, _)| (name.clone(), server));
         let servers = ServerNames::new(default, shared.servers.iter().flat_map(|server| own(*server)));
-        let Shared { address, tls, http2, servers: places, .. } = shared;
-        Listener { address, tls, http2, servers, places }
+        let Shared { address, tls, http2, proxy_protocol, servers: places, .. } = shared;
+        Listener { address, tls, http2, proxy_protocol, servers, places }
     }
 }
 
@@ -212,7 +246,7 @@ fn taken(name: &ServerName, span: Range<usize>, first: Range<usize>, address: &L
 }
 
 /// The parameters of nginx's `listen` that say something here.
-const PARAMETERS: [&str; 3] = ["ssl", "http2", "default_server"];
+const PARAMETERS: [&str; 4] = ["ssl", "http2", "proxy_protocol", "default_server"];
 
 /// Whether a parameter is one of them, and what there is to say of the others; `all` are those of the address.
 fn known_parameter(parameter: &str, address: &str, all: &[&str]) -> Result<(), (String, String)> {
@@ -236,13 +270,13 @@ fn known_parameter(parameter: &str, address: &str, all: &[&str]) -> Result<(), (
             true => Ok(()),
             false => say(format!("`{parameter}` is not known in `listen`"), &right()),
         },
-        "quic" | "proxy_protocol" => say(format!("`{name}` is not supported yet"), &right()),
+        "quic" => say(format!("`{name}` is not supported yet"), &right()),
         "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "ipv6only" | "bind"
         | "fastopen" => say(format!("`{name}` is needless in hopgate"), &right()),
         _ => say(
             format!("`{parameter}` is not known in `listen`"),
-            "an address may be followed by `ssl` (TLS), `http2` and `default_server`; several addresses are written as \
-             an array",
+            "an address may be followed by `ssl` (TLS), `http2`, `proxy_protocol` and `default_server`; several addresses \
+             are written as an array",
         ),
     }
 }

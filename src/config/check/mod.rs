@@ -134,6 +134,7 @@ impl<'a> Check<'a> {
             written.iter().map(|server| self.server(server.get_ref(), &outer)).collect();
         let (listeners, places) = self.listeners(written);
         self.tls_of_servers(&mut servers, written, &listeners);
+        self.balancers(&servers, &listeners, &places);
         // One of several servers may well be the upstream of another, as people chain them in nginx.
         if let [server] = &*servers {
             self.refuse_loops(server, &listeners, &places);

@@ -194,11 +194,12 @@ impl Check<'_> {
         let value = written.given()?;
         match value.get_ref().as_str() {
             "set" => Some(ForwardedHeaders::Set),
+            "set rfc7239" => Some(ForwardedHeaders::SetRfc7239),
             "pass" => Some(ForwardedHeaders::Pass),
             other => {
                 let message = format!("`forwarded_headers` cannot be `{other}`");
-                let help = "write `\"set\"` (hopgate says who the client is, the default) or `\"pass\"` (what the \
-                            client sent is passed on, as with nginx)";
+                let help = "write `\"set\"` (hopgate says who the client is, the default), `\"set rfc7239\"` (with \
+                            `Forwarded`, too) or `\"pass\"` (what the client sent is passed on, as with nginx)";
                 self.mistakes.push(Mistake::new(value.span(), message).help(help));
                 None
             }

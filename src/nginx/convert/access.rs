@@ -95,15 +95,37 @@ pub fn real_ip_from(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
 }
 
 /// `real_ip_header` and `real_ip_recursive`
-pub fn real_ip(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
+pub fn real_ip(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     match (directive.name(), directive.arg(0)) {
-        (_, "proxy_protocol") => {
-            convert.report(
-                directive,
-                "the PROXY protocol is not known yet; have the balancer send X-Forwarded-For",
-            );
-        }
         ("real_ip_header", field) => scope.set(key, text(directive, field)),
         (_, flag) => scope.set(key, bare(directive, (flag == "on").to_string())),
+    }
+}
+
+impl Convert<'_> {
+    /// Who may connect by the PROXY protocol: those of `set_real_ip_from`, and in nginx everybody else, too.
+    pub(super) fn settle_balancers(&mut self, scope: &mut Scope, children: &[Directive]) {
+        let is_one = |child: &&Directive| {
+            child.name() == "listen" && child.texts().skip(1).any(|word| word == "proxy_protocol")
+        };
+        let Some(listen) = children.iter().find(is_one) else { return };
+        let inner = scope.inner();
+        if !inner.trusts {
+            let why = "nginx takes the PROXY protocol from anybody here, and so does the result: name your balancers \
+                        in its trusted_proxies, and others are turned away";
+            self.report(listen, why);
+            let everybody = ["0.0.0.0/0", "::/0", "unix:"];
+            scope.table.without(&["real_ip_header"]);
+            scope.set("real_ip_header", text(listen, "proxy_protocol"));
+            for whom in everybody {
+                scope.table.push("trusted_proxies", text(listen, whom));
+            }
+        }
+        if !(inner.trusts && inner.asks_balancer) {
+            let why = "the client that the balancer names is $remote_addr here, for access rules, limits and logs, \
+                        too; nginx has the balancer there without `real_ip_header proxy_protocol` and \
+                        `set_real_ip_from`";
+            self.report(listen, why);
+        }
     }
 }

@@ -103,6 +103,10 @@ pub struct Outer {
     pub trusted: Option<Directive>,
     /// Whether there is an `ssl_client_certificate`.
     pub has_client_certificate: bool,
+    /// Whether there is a `set_real_ip_from`.
+    pub trusts: bool,
+    /// Whether it is about `real_ip_header proxy_protocol`.
+    pub asks_balancer: bool,
 }
 
 /// Why a location answers nothing but a status.
@@ -197,6 +201,11 @@ impl Scope {
             trusted: self.outer.trusted.clone(),
             has_client_certificate: self.outer.has_client_certificate
                 || self.table.has("ssl_client_certificate"),
+            trusts: self.outer.trusts || self.table.has("trusted_proxies"),
+            asks_balancer: match self.table.find("real_ip_header").map(|entry| &entry.item.value) {
+                Some(Value::Text(field)) => field == "proxy_protocol",
+                _ => self.outer.asks_balancer,
+            },
             sets_headers: self.outer.sets_headers || self.table.has("proxy_set_header"),
             root: self.outer.root || self.table.has("root"),
             types: self.outer.types || self.table.has("types"),

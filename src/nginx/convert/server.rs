@@ -45,6 +45,7 @@ impl Convert<'_> {
         }
         self.complete_types(scope);
         self.settle_tls(scope);
+        self.settle_balancers(scope, children);
         let try_files = self.take(scope, "try_files");
         self.write_script(scope);
         let inner = scope.inner();

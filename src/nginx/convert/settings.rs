@@ -196,6 +196,7 @@ pub const NO_HTTP3: &str = "HTTP/3 is not served: browsers use HTTP/2 or HTTP/1.
 /// `listen`: an address and what is said about it.
 pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     let (mut is_default, mut both, mut tls, mut http2) = (false, false, false, false);
+    let mut proxy_protocol = false;
     for word in directive.texts().skip(1) {
         let name = word.split('=').next().unwrap_or(word);
         match name {
@@ -210,11 +211,7 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
                 let reason = "hopgate sets its sockets up by itself";
                 convert.needless(directive, &format!("listen … {name}"), reason);
             }
-            "proxy_protocol" => {
-                let text = "the PROXY protocol is not known yet, and requests that begin with it are refused; \
-                            have the balancer send X-Forwarded-For";
-                convert.report(directive, text);
-            }
+            "proxy_protocol" => proxy_protocol = true,
             _ => convert.report(directive, &format!("`{word}` is not known behind an address")),
         }
     }
@@ -225,7 +222,13 @@ pub fn listen(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
         convert.needless(directive, "listen … http2", super::tls::HTTP2);
     }
     let mut words = String::new();
-    for (word, is_said) in [("ssl", tls), ("http2", http2 && !tls), ("default_server", is_default)] {
+    let said = [
+        ("ssl", tls),
+        ("http2", http2 && !tls),
+        ("proxy_protocol", proxy_protocol),
+        ("default_server", is_default),
+    ];
+    for (word, is_said) in said {
         words.push_str(if is_said { " " } else { "" });
         words.push_str(if is_said { word } else { "" });
     }
