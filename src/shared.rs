@@ -24,8 +24,8 @@ use crate::upstream::resolve::Resolver;
 pub struct Shared {
     /// The client connections.
     pub connections: Arc<Connections>,
-    /// The addresses of host names.
-    pub resolver: Resolver,
+    /// What is known of host names.
+    pub resolver: Arc<Resolver>,
     /// What looks at passwords share.
     pub passwords: Passwords,
     /// The certificates that were ordered, for those who show them.
@@ -100,8 +100,9 @@ impl Local {
         tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                let is_empty = !local.pool.borrow_mut().sweep();
-                if !local.http2.borrow_mut().sweep() && is_empty {
+                let resolver = &local.shared.resolver;
+                let is_empty = !local.pool.borrow_mut().sweep(resolver);
+                if !local.http2.borrow_mut().sweep(resolver) && is_empty {
                     break;
                 }
             }

@@ -8,7 +8,7 @@ use crate::config::{Config, Content, ListenAddress, Server};
 use crate::routing::aim::Aim;
 use crate::routing::regex::Slots;
 use crate::tls::server::{TlsServer, TlsServers};
-use crate::upstream::balance::Group;
+use crate::upstream::group::Group;
 use crate::upstream::named::NamedByRequests;
 
 /// A configuration in use, with the load of its upstreams. Replaced as a whole by a reload.

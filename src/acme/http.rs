@@ -22,10 +22,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::error::Failure;
-use crate::config::Acme;
+use crate::config::units::named_or_ip;
+use crate::config::{Acme, UpstreamAddress};
 use crate::io::Stream;
 use crate::tls::stream::TlsStream;
 use crate::tls::{pem, provider, roots};
+use crate::upstream::resolve::Resolver;
 
 /// How long a request may take, from the look-up of the name to the last byte of the answer.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -64,6 +66,7 @@ impl std::error::Error for Unanswered {}
 #[derive(Clone, Debug)]
 pub struct Http {
     tls: Arc<ClientConfig>,
+    resolver: Arc<Resolver>,
     later: Later,
 }
 
@@ -99,7 +102,7 @@ impl Http {
     ///
     /// # Errors
     /// The certificates that its own servers are checked with cannot be read.
-    pub fn new(acme: &Acme) -> Result<(Self, Later), Failure> {
+    pub fn new(acme: &Acme, resolver: Arc<Resolver>) -> Result<(Self, Later), Failure> {
         let failed = |error: Failed| Failure::Directory(Error::Other(error));
         let roots = roots(acme.directory_ca.as_deref()).map_err(failed)?;
         let tls = ClientConfig::builder_with_provider(Arc::clone(provider()))
@@ -108,12 +111,12 @@ impl Http {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let later = Later::default();
-        Ok((Self { tls: Arc::new(tls), later: later.clone() }, later))
+        Ok((Self { tls: Arc::new(tls), resolver, later: later.clone() }, later))
     }
 
     async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Bytes>, Failed> {
         let uri = request.uri().clone();
-        let connection = connect(&uri, self.tls).await?;
+        let connection = connect(&uri, self.tls, &self.resolver).await?;
         let (mut sender, connection) = http1::handshake(Io(connection)).await?;
         let answer = async {
             let answer = sender.send_request(origin_form(request).await?).await?;
@@ -190,14 +193,19 @@ async fn origin_form(request: Request<BodyWrapper<Bytes>>) -> Result<Request<Ful
     Ok(Request::from_parts(parts, Full::new(body)))
 }
 
-async fn connect(uri: &Uri, tls: Arc<ClientConfig>) -> Result<Stream, Failed> {
+async fn connect(uri: &Uri, tls: Arc<ClientConfig>, resolver: &Resolver) -> Result<Stream, Failed> {
     // RFC 8555 §6.1.
     if uri.scheme_str() != Some("https") {
         return Err(format!("{uri} does not begin with `https://`").into());
     }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned())?;
-    let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+    let addresses = match named_or_ip(uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443)) {
+        Ok(UpstreamAddress::Ip(address)) => vec![address],
+        Ok(address) => resolver.addresses(&address).await?,
+        Err(wrong) => return Err(wrong.message.into()),
+    };
+    let socket = TcpStream::connect(&*addresses).await?;
     socket.set_nodelay(true)?;
     let mut stream = TlsStream::connect(Stream::Tcp(socket), tls, name)?;
     poll_fn(|cx| stream.poll_handshake(cx)).await?;

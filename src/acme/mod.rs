@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Acme, CertificateNames, Config, ListenAddress};
 use crate::shared::Shared;
+use crate::upstream::resolve::Resolver;
 use challenges::Challenges;
 use served::Served;
 use tend::Tender;
@@ -66,16 +67,16 @@ impl Orders {
             return Ok(None);
         }
         let (served, challenges) = (Arc::clone(&shared.certificates), Arc::clone(&shared.challenges));
+        let resolver = Arc::clone(&shared.resolver);
         let (plans, received) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name("acme".into()).spawn(move || {
-            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-                Ok(runtime) => {
-                    runtime.block_on(obey(received, served, challenges));
-                    // Dropping it would wait for the look-up of a name that has begun.
-                    runtime.shutdown_background();
-                }
-                Err(error) => tracing::error!(%error, "certificates cannot be ordered"),
+        std::thread::Builder::new().name("acme".into()).spawn(move || match Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+        {
+            Ok(runtime) => {
+                runtime.block_on(obey(received, served, challenges, resolver));
             }
+            Err(error) => tracing::error!(%error, "certificates cannot be ordered"),
         })?;
         let orders = Self { plans };
         orders.tend(config);
@@ -104,7 +105,12 @@ impl Drop for Tended {
 }
 
 /// Does as it is told until nobody is left to tell it anything.
-async fn obey(mut plans: mpsc::UnboundedReceiver<Plan>, served: Arc<Served>, challenges: Arc<Challenges>) {
+async fn obey(
+    mut plans: mpsc::UnboundedReceiver<Plan>,
+    served: Arc<Served>,
+    challenges: Arc<Challenges>,
+    resolver: Arc<Resolver>,
+) {
     let turns = Rc::new(Semaphore::new(AT_ONCE));
     let mut tended: HashMap<CertificateNames, Tended> = HashMap::new();
     let mut settings = None;
@@ -127,8 +133,9 @@ async fn obey(mut plans: mpsc::UnboundedReceiver<Plan>, served: Arc<Served>, cha
             tended.entry(names.clone()).or_insert_with(|| {
                 let again = Rc::new(Notify::new());
                 let acme = Arc::clone(&acme);
+                let (challenges, resolver) = (Arc::clone(&challenges), Arc::clone(&resolver));
                 let tender =
-                    Tender::new(acme, names.clone(), listeners.clone(), identity, Arc::clone(&challenges));
+                    Tender::new(acme, names.clone(), listeners.clone(), identity, challenges, resolver);
                 let task = tokio::task::spawn_local(tender.tend(Rc::clone(&again), Rc::clone(&turns)));
                 Tended { again, task }
             });

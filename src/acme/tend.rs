@@ -17,6 +17,7 @@ use super::schedule::{self, Trouble, Window};
 use super::store::{Lock, Notes, Store, StoreError};
 use crate::config::{Acme, CertificateNames};
 use crate::tls::identity::Identity;
+use crate::upstream::resolve::Resolver;
 
 /// The longest sleep: whoever sets the clock, or lets the machine sleep, is noticed by then.
 const NAP: Duration = Duration::from_secs(600);
@@ -31,6 +32,7 @@ pub(super) struct Tender {
     listeners: Vec<(bool, u16)>,
     identity: Arc<Identity>,
     challenges: Arc<Challenges>,
+    resolver: Arc<Resolver>,
     store: Store,
     notes: Notes,
     /// The one in use that the CA has issued.
@@ -54,6 +56,7 @@ impl Tender {
         listeners: Vec<(bool, u16)>,
         identity: Arc<Identity>,
         challenges: Arc<Challenges>,
+        resolver: Arc<Resolver>,
     ) -> Self {
         let store = Store::of(&acme);
         let now = SystemTime::now();
@@ -64,6 +67,7 @@ impl Tender {
             listeners,
             identity,
             challenges,
+            resolver,
             store,
             current: None,
             renewal: now,
@@ -184,7 +188,8 @@ impl Tender {
         if self.take_from_elsewhere() {
             return Ok(());
         }
-        let (http, later) = Http::new(&self.acme).map_err(|failure| (failure, None))?;
+        let (http, later) =
+            Http::new(&self.acme, Arc::clone(&self.resolver)).map_err(|failure| (failure, None))?;
         let outcome = self.order(&http).await;
         outcome.map_err(|failure| {
             let later = later.take();
@@ -291,7 +296,7 @@ impl Tender {
     /// `None` if the CA has no such thing, or the certificate no name that it could be asked by.
     async fn renewal_info(&self) -> Result<Option<(Window, Duration)>, Failure> {
         let Some(id) = self.current.as_ref().and_then(|current| current.id.as_ref()) else { return Ok(None) };
-        let (http, _) = Http::new(&self.acme)?;
+        let (http, _) = Http::new(&self.acme, Arc::clone(&self.resolver))?;
         match account(&self.acme, &self.store, &http).await?.renewal_info(id).await {
             Ok((info, again)) => {
                 let window = info.suggested_window;

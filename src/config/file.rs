@@ -103,6 +103,8 @@ section! {
         log_format: Named<TextOr<LogFormat>>,
         map: Tables<Map>,
         upstream: Named<Upstream>,
+        resolver: OneOrMany<String>,
+        resolver_timeout: Duration,
         limit_req_zone: Named<LimitReqZone>,
         limit_conn_zone: Named<LimitConnZone>,
         acme: Only<Acme>,
@@ -399,6 +401,7 @@ section! {
     /// `{ address = "...", weight = 2 }` in `server` of an `[upstream.NAME]`
     UpstreamServer at UpstreamServer {
         address: String,
+        service: String,
         weight: u64,
         max_fails: u64,
         fail_timeout: Duration,

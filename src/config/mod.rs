@@ -47,8 +47,8 @@ pub use responses::{
     Substitution,
 };
 pub use upstream::{
-    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, TlsName, To, Upstream,
-    UpstreamAddress, UpstreamServer, UpstreamTls, UpstreamVersion,
+    Balance, KeepAlive, NEXT_CASES, NextCase, NextCases, NextUpstream, ProxyPass, ResolverRules, TlsName, To,
+    Upstream, UpstreamAddress, UpstreamServer, UpstreamTls, UpstreamVersion,
 };
 
 /// Everything that a process needs to know to run, checked: nothing in it can be wrong by itself.
@@ -73,6 +73,8 @@ pub struct Config {
     /// The groups of upstream servers: those with a name, then one for each other address of a
     /// `proxy_pass`, which all locations with that address share.
     pub upstreams: Vec<Upstream>,
+    /// How their names are resolved.
+    pub resolver: ResolverRules,
     /// How TLS is spoken with them, each way once.
     pub tls_clients: Vec<Arc<TlsClient>>,
     /// What requests are counted in for `limit_req` and `limit_conn`.

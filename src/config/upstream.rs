@@ -155,8 +155,32 @@ pub enum UpstreamAddress {
         /// The port.
         port: u16,
     },
+    /// A name of SRV records (RFC 2782), which tell hosts and ports.
+    Service(String),
     /// A Unix-domain socket.
     Unix(PathBuf),
+}
+
+/// How names are resolved. nginx: `resolver`, `resolver_timeout`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolverRules {
+    /// The DNS servers, each an address or a name that the system's resolver knows; none: those of the system.
+    pub servers: Vec<UpstreamAddress>,
+    /// How long answers are good, instead of their TTL. nginx: `valid`.
+    pub valid: Option<Duration>,
+    /// Whether IPv4 addresses are asked for. nginx: `ipv4`.
+    pub ipv4: bool,
+    /// Whether IPv6 addresses are asked for. nginx: `ipv6`.
+    pub ipv6: bool,
+    /// How long a name may take.
+    pub timeout: Duration,
+}
+
+impl Default for ResolverRules {
+    /// nginx's timeout, and all that the system knows.
+    fn default() -> Self {
+        Self { servers: Vec::new(), valid: None, ipv4: true, ipv6: true, timeout: Duration::from_secs(30) }
+    }
 }
 
 /// How a server of a group is chosen.

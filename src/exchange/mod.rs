@@ -22,7 +22,7 @@ use crate::routing::values::{Values, verbatim};
 use crate::routing::variables::Variable;
 use crate::server::tasks::Phase;
 use crate::state::State;
-use crate::upstream::balance::Group;
+use crate::upstream::group::Group;
 use crate::upstream::tls::{Secured, server_name};
 
 pub(crate) use way::ErrorWay;

@@ -26,9 +26,11 @@ use crate::routing::outcome::{Asked, UpstreamOutcome};
 use crate::routing::values::{Values, verbatim};
 use crate::server::tasks::Phase;
 use crate::shared::Local;
-use crate::upstream::balance::{Group, Lease};
+use crate::upstream::balance::Lease;
 use crate::upstream::choice::Choice;
 use crate::upstream::connect::{ConnectError, Connecting};
+use crate::upstream::dns::Question;
+use crate::upstream::group::Group;
 use crate::upstream::http2::{self, OpenError, Wanted};
 use crate::upstream::pool::Uses;
 use crate::upstream::tls::{Secured, TlsError};
@@ -48,6 +50,10 @@ pub async fn ask(
     let location = exchange.location();
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
     let version = location.http_version;
+    if !group.is_settled() {
+        let deadline = Instant::now() + timeouts.proxy_connect;
+        while_present(local, client, deadline, group.settled()).await?;
+    }
     let choice = Choice::new(&group, key, next.tries);
     let is_upgrade = protocol.is_some();
     // nginx holds that these do more if they are sent twice, and no others.
@@ -67,6 +73,7 @@ pub async fn ask(
         is_head,
         is_upgrade,
         is_once_only,
+        has_looked: false,
         started: Instant::now(),
     };
     loop {
@@ -83,8 +90,12 @@ pub async fn ask(
                 repeat(answered.request, client, exchange);
             }
             Err(failure) => {
-                if let Some(request) = asking.next_after(failure)? {
-                    repeat(request, client, exchange);
+                let doubted = asking.doubted(&failure);
+                match asking.next_after(failure) {
+                    Ok(Some(request)) => repeat(request, client, exchange),
+                    Ok(None) => {}
+                    Err(error) if !asking.has_moved(&doubted, client).await? => return Err(error),
+                    Err(_) => {}
                 }
             }
         }
@@ -151,6 +162,9 @@ fn key(group: &Group, values: &Values<'_>) -> Vec<u8> {
 /// The opening of a connection in HTTP/2 ends in time by itself, and then says more than that it was late.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How long a request whose servers could not be reached waits to hear whether they have moved.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What stays the same over all servers that are tried.
 pub(super) struct Asking<'a> {
     pub(super) local: &'a Rc<Local>,
@@ -168,6 +182,8 @@ pub(super) struct Asking<'a> {
     pub(super) is_upgrade: bool,
     /// Whether the request may do more if it is sent twice.
     is_once_only: bool,
+    /// Whether names have been asked for again.
+    has_looked: bool,
     started: Instant,
 }
 
@@ -291,7 +307,8 @@ impl Asking<'_> {
     ) -> Result<(Stream, Uses), ProxyError> {
         self.note_asked(exchange, Asked::Server(lease.address().clone()));
         let started = Instant::now();
-        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured);
+        let resolver = &self.local.shared.resolver;
+        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured, resolver);
         let pooled = (may_reuse && !self.is_http2()).then(pool).flatten();
         if let Some(reused) = pooled {
             note_reached(exchange, Duration::ZERO, reused.1.address);
@@ -316,7 +333,7 @@ impl Asking<'_> {
                         | ProxyError::NotHttp2(_)
                 );
                 if is_of_upstream {
-                    self.local.shared.resolver.doubt(lease.address());
+                    resolver.doubt(&self.group.questions_of(lease.address()));
                     note(exchange, |upstream| {
                         upstream.status = error.status();
                         upstream.response = Some(started.elapsed());
@@ -337,7 +354,7 @@ impl Asking<'_> {
         let is_taken = Cell::new(false);
         let to = Connecting { address: lease.address(), secured: self.secured, is_taken: &is_taken };
         let connecting = to.connect(&self.local.shared.resolver, timeout);
-        let connected = self.while_present(client, since + timeout, connecting).await;
+        let connected = while_present(self.local, client, since + timeout, connecting).await;
         let connected = connected.map_err(|error| match error {
             ProxyError::ConnectTimeout if is_taken.get() => ProxyError::TlsTimeout,
             error => error,
@@ -362,7 +379,7 @@ impl Asking<'_> {
             is_fresh: !may_reuse,
         };
         let deadline = Instant::now() + timeout + PATIENCE;
-        let opened = self.while_present(client, deadline, wanted.open(self.local)).await?;
+        let opened = while_present(self.local, client, deadline, wanted.open(self.local)).await?;
         opened.map_err(|error| match error {
             OpenError::Connect(error) => connect_error(error),
             OpenError::Timeout => ProxyError::ConnectTimeout,
@@ -370,27 +387,6 @@ impl Asking<'_> {
             OpenError::NotHttp2(why) => ProxyError::NotHttp2(why),
             OpenError::NoTunnel => ProxyError::NoExtendedConnect,
         })
-    }
-
-    /// Waits for a connection, for as long as the client is there.
-    async fn while_present<T>(
-        &self,
-        client: &mut Client,
-        deadline: Instant,
-        connecting: impl Future<Output = T>,
-    ) -> Result<T, ProxyError> {
-        let mut connecting = std::pin::pin!(connecting);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(Ok(result));
-            }
-            if client.task.phase(cx) == Phase::Killed {
-                return Poll::Ready(Err(ProxyError::Stopping));
-            }
-            watch(client, cx, &mut self.local.buffers.borrow_mut())?;
-            client.timer.poll(cx, deadline).map(|()| Err(ProxyError::ConnectTimeout))
-        })
-        .await
     }
 
     /// What TLS says of a connection that has failed is told by its name.
@@ -424,10 +420,33 @@ impl Asking<'_> {
         if goes_on { Ok(failure.sent) } else { Err(failure.error) }
     }
 
+    /// The names of a server that took no connection: it may have moved.
+    fn doubted(&self, failure: &Failure) -> Vec<Question> {
+        let is_unreached = matches!(failure.error, ProxyError::Connect(_) | ProxyError::ConnectTimeout);
+        let may_go_on = failure.case().is_some_and(|case| self.allows(case, false));
+        match is_unreached && may_go_on {
+            true => self.group.questions_of(failure.lease.address()),
+            false => Vec::new(),
+        }
+    }
+
+    /// Whether the group has other servers than those that could not be reached, once its names have been asked
+    /// for again. Not a byte of the request was sent.
+    async fn has_moved(&mut self, doubted: &[Question], client: &mut Client) -> Result<bool, ProxyError> {
+        if std::mem::replace(&mut self.has_looked, true) {
+            return Ok(false);
+        }
+        let answers = self.local.shared.resolver.answers(doubted);
+        match while_present(self.local, client, Instant::now() + LOOK, answers).await {
+            Ok(()) | Err(ProxyError::ConnectTimeout) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(!doubted.is_empty() && self.choice.begin_anew(self.next.tries))
+    }
+
     fn note_failed(&mut self, lease: &Lease) {
         if self.choice.failed(lease, Instant::now()) {
-            let (server, timeout) =
-                (lease.address(), self.group.upstream.servers[lease.index()].fail_timeout);
+            let (server, timeout) = (lease.address(), self.choice.server(lease).fail_timeout);
             tracing::warn!(upstream = %server, "has failed `max_fails` times, and is left alone for {timeout:?}");
         }
     }
@@ -469,6 +488,27 @@ impl Asking<'_> {
         let is_allowed = !self.is_once_only || self.next.cases.contains(NextCase::NonIdempotent);
         is_allowed && !self.body.is_empty()
     }
+}
+
+/// Waits for a connection, or for what it needs, for as long as the client is there.
+async fn while_present<T>(
+    local: &Local,
+    client: &mut Client,
+    deadline: Instant,
+    connecting: impl Future<Output = T>,
+) -> Result<T, ProxyError> {
+    let mut connecting = std::pin::pin!(connecting);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+            return Poll::Ready(Ok(result));
+        }
+        if client.task.phase(cx) == Phase::Killed {
+            return Poll::Ready(Err(ProxyError::Stopping));
+        }
+        watch(client, cx, &mut local.buffers.borrow_mut())?;
+        client.timer.poll(cx, deadline).map(|()| Err(ProxyError::ConnectTimeout))
+    })
+    .await
 }
 
 /// An answer of which nobody could tell where it ends is none.

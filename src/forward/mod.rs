@@ -24,7 +24,8 @@ use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
 use crate::routing::outcome::UpstreamOutcome;
 use crate::shared::Local;
-use crate::upstream::balance::{Group, Lease};
+use crate::upstream::balance::Lease;
+use crate::upstream::group::Group;
 use crate::upstream::pool::{Uses, keep_alive_hint};
 
 /// Sends the request of an exchange upstream and its answer to the client.

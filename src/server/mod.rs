@@ -82,9 +82,12 @@ impl Server {
             None => bind(address, workers),
         };
         let bound: io::Result<Vec<_>> = to_bind(&config.listeners).map(listen).collect();
+        let bound = bound?;
+        let state = Arc::new(State::new(config, tls, None));
+        shared.resolver.watch(&state.config.resolver, &state.groups);
         Ok(Self {
-            bound: bound?,
-            state: Arc::new(State::new(config, tls, None)),
+            bound,
+            state,
             shared,
             writer: LogWriter::start()?,
             workers,
@@ -251,6 +254,7 @@ impl Running {
         // The files of those that went are removed here, before their sockets are closed.
         let removed: Vec<_> = removed.into_iter().map(|gone| gone.address).collect();
         self.state = Arc::new(State::new(config, tls, Some(&self.state)));
+        self.shared.resolver.watch(&self.state.config.resolver, &self.state.groups);
         self.watch.over(self.state.tls.identities());
         self.order_certificates();
         for bound in &added {

@@ -1,4 +1,4 @@
-//! Groups of servers: what each has to do, how it has done so far, and what that means for its turns.
+//! The servers of a group: what each has to do, how it has done so far, and what that means for its turns.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::hash::Ring;
 use crate::config::{Balance, Upstream, UpstreamAddress, UpstreamServer};
 
-/// A group of servers, shared by all workers, so that shares are exact over the whole process.
+/// The servers that a group has at one moment: names are resolved.
 #[derive(Debug)]
-pub struct Group {
-    /// As configured.
+pub struct Members {
+    /// The group, with these servers.
     pub upstream: Upstream,
     members: Vec<Arc<Member>>,
     /// One for each server.
@@ -55,17 +55,16 @@ pub struct Lease {
     index: usize,
 }
 
-impl Group {
-    /// A group; `previous` are the groups of the configuration before, from which the load and the failures
-    /// of servers that stay are taken over.
-    pub fn new(upstream: Upstream, previous: &[Arc<Group>]) -> Self {
-        let before = previous.iter().find(|group| group.upstream.name == upstream.name);
+impl Members {
+    /// Those of a group; `before` are those that it had until now, from which the load and the failures of servers
+    /// that stay are taken over.
+    pub(super) fn new(upstream: Upstream, before: Option<&Members>) -> Self {
         let (mut members, mut turns) = (Vec::new(), Vec::new());
         for (index, server) in upstream.servers.iter().enumerate() {
             // Of servers with one address the first stays the first.
             let nth =
                 upstream.servers[..index].iter().filter(|other| other.address == server.address).count();
-            let kept = before.and_then(|group| group.kept(&server.address, nth));
+            let kept = before.and_then(|members| members.kept(&server.address, nth));
             let (member, turn) = kept.unwrap_or_else(|| {
                 let member = Member { address: server.address.clone(), active: AtomicUsize::new(0) };
                 (Arc::new(member), Turn::of(server))
@@ -88,6 +87,11 @@ impl Group {
             turn.effective = i64::MAX;
         }
         Some((Arc::clone(member), turn))
+    }
+
+    /// The place of the server that was chosen once; `None`: it is not among these.
+    pub(super) fn index_of(&self, lease: &Lease) -> Option<usize> {
+        self.members.iter().position(|member| Arc::ptr_eq(member, &lease.member))
     }
 
     /// Whether there is nothing to choose: then failures are not counted, because there is no other

@@ -2,9 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::balance::{Group, Lease, Turn};
+use super::balance::{Lease, Turn};
+use super::group::{Current, Group};
 use super::hash;
-use crate::config::Balance;
+use crate::config::{Balance, UpstreamServer};
 
 /// After so many rounds in which a hash or chance has led to a server that cannot be used, it is left to
 /// the round robin.
@@ -13,7 +14,9 @@ const ROUNDS: u32 = 20;
 /// The servers for one request. Each is given out once.
 #[derive(Debug)]
 pub struct Choice<'a> {
-    group: &'a Group,
+    whole: &'a Group,
+    /// Its servers when the choice was begun.
+    group: Current<'a>,
     /// What is hashed: the value of a key, or the bytes of an address.
     key: Vec<u8>,
     /// Whether it has come to the backups.
@@ -30,14 +33,30 @@ pub struct Choice<'a> {
 impl<'a> Choice<'a> {
     /// For a request with this `key`: for `hash` its value, for `ip_hash` the bytes of the client's address
     /// (three for IPv4, sixteen for IPv6). At most so many `tries` will be told to be left.
-    pub fn new(group: &'a Group, key: Vec<u8>, tries: Option<usize>) -> Self {
+    pub fn new(whole: &'a Group, key: Vec<u8>, tries: Option<usize>) -> Self {
+        let group = whole.current();
         let hash = match (&group.upstream.balance, group.ring()) {
             (Balance::IpHash, _) => hash::IP_SEED,
             (_, Some(ring)) => ring.start(&key),
             _ => 0,
         };
         let tries = tries.map_or(group.tries(), |most| most.min(group.tries()));
-        Self { group, key, backups: false, tried: Tried::default(), tries, hash, rehashed: 0, rounds: 0 }
+        let tried = Tried::default();
+        Self { whole, group, key, backups: false, tried, tries, hash, rehashed: 0, rounds: 0 }
+    }
+
+    /// Begins anew if the group has other servers by now; whether it has.
+    pub fn begin_anew(&mut self, tries: Option<usize>) -> bool {
+        let is_other = !self.whole.is_current(&self.group);
+        if is_other {
+            *self = Self::new(self.whole, std::mem::take(&mut self.key), tries);
+        }
+        is_other
+    }
+
+    /// What is configured for a server.
+    pub fn server(&self, lease: &Lease) -> &UpstreamServer {
+        &self.group.upstream.servers[lease.index()]
     }
 
     /// How many servers are left to be tried, with the one that is being tried.
@@ -50,7 +69,8 @@ impl<'a> Choice<'a> {
         if self.group.is_single() {
             return self.group.only();
         }
-        let mut turns = self.group.turns();
+        let group = self.group.clone();
+        let mut turns = group.turns();
         loop {
             if let Some(index) = self.by_method(&mut turns, now) {
                 self.tried.add(index);
@@ -66,19 +86,19 @@ impl<'a> Choice<'a> {
     /// `fail_timeout`.
     pub fn failed(&mut self, lease: &Lease, now: Instant) -> bool {
         self.spend();
-        self.group.failed(lease.index(), now)
+        self.whole.failed(&self.group, lease, now)
     }
 
     /// The server has answered, but another one shall: that is one try less.
     pub fn passed_over(&mut self, lease: &Lease) {
         self.spend();
-        self.group.answered(lease.index());
+        self.whole.answered_by(&self.group, lease);
     }
 
     /// The server has answered. nginx takes note of it when the answer is through, which for tunnels would
     /// be hours later.
     pub fn answered(&self, lease: &Lease) {
-        self.group.answered(lease.index());
+        self.whole.answered_by(&self.group, lease);
     }
 
     fn spend(&mut self) {
@@ -188,8 +208,9 @@ impl<'a> Choice<'a> {
 
     /// The first server on the ring from the key on that can be used.
     fn on_the_ring(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
-        let servers = &self.group.upstream.servers;
-        while let Some(server) = self.group.ring().and_then(|ring| ring.server(self.hash)) {
+        let group = self.group.clone();
+        let servers = &group.upstream.servers;
+        while let Some(server) = group.ring().and_then(|ring| ring.server(self.hash)) {
             let is_same = |index: usize| servers[index].name == servers[server].name;
             if let Some(index) = self.in_turn(turns, now, is_same) {
                 return Some(index);

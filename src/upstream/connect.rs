@@ -56,8 +56,8 @@ impl Connecting<'_> {
                 let stream = Stream::Unix(UnixStream::connect(path).await?);
                 Ok((self.secure(stream).await?, None))
             }
-            UpstreamAddress::Name { host, port } => {
-                let addresses = resolver.lookup(host, *port).await?;
+            UpstreamAddress::Name { .. } | UpstreamAddress::Service(_) => {
+                let addresses = resolver.addresses(self.address).await?;
                 let share = timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
                 let is_one_of_several = addresses.len() > 1;
                 let mut last = io::Error::from(io::ErrorKind::NotFound).into();
@@ -69,7 +69,7 @@ impl Connecting<'_> {
                         Err(_) => last = io::Error::from(io::ErrorKind::TimedOut).into(),
                     }
                     if is_one_of_several {
-                        resolver.put_last(host, *port, address);
+                        resolver.put_last(self.address, address);
                     }
                 }
                 Err(last)

@@ -3,6 +3,8 @@
 pub mod balance;
 pub mod choice;
 pub mod connect;
+pub mod dns;
+pub mod group;
 pub mod hash;
 pub mod http2;
 pub mod named;
@@ -19,6 +21,7 @@ impl fmt::Display for UpstreamAddress {
         match self {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => write!(f, "{name}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

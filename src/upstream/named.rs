@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::balance::Group;
+use super::group::Group;
 use crate::config::{Balance, KeepAlive, Upstream, UpstreamAddress, UpstreamServer};
 
 /// The most groups that are kept. Clients may be able to name addresses, and each has its idle connections:
@@ -46,7 +46,7 @@ impl NamedByRequests {
 fn single(address: &UpstreamAddress, keepalive: KeepAlive) -> Arc<Group> {
     let name = address.to_string();
     let servers = vec![UpstreamServer::new(name.clone(), address.clone())];
-    Arc::new(Group::new(Upstream { name, servers, balance: Balance::RoundRobin, keepalive }, &[]))
+    Arc::new(Group::of_names(Upstream { name, servers, balance: Balance::RoundRobin, keepalive }))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::config::{KeepAlive, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::headers::list;
 use crate::io::Stream;
+use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::Secured;
 
 /// The idle connections of one worker. No connection is watched while it lies here: whether it is
@@ -42,13 +43,23 @@ pub struct Uses {
 impl Pool {
     /// Of the connections that are secured so the one that was put in last and is still good. Bytes that nobody
     /// asked for would be taken for the answer to the next request (R26).
-    pub fn take(&mut self, address: &UpstreamAddress, secured: Option<&Secured>) -> Option<(Stream, Uses)> {
+    pub fn take(
+        &mut self,
+        address: &UpstreamAddress,
+        secured: Option<&Secured>,
+        resolver: &Resolver,
+    ) -> Option<(Stream, Uses)> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
         let is_such = |idle: &Idle| idle.uses.secured.as_ref() == secured;
         while let Some(place) = idle.iter().rposition(is_such) {
             let mut connection = idle.remove(place);
-            if connection.until > now && connection.stream.is_quiet() {
+            // An address that its name no longer has is not asked for; a name does not tell.
+            let has_left = connection
+                .uses
+                .address
+                .is_some_and(|address| resolver.has_left(address, connection.uses.since));
+            if connection.until > now && !has_left && connection.stream.is_quiet() {
                 let uses = Uses { requests: connection.uses.requests + 1, ..connection.uses };
                 return Some((connection.stream, uses));
             }
@@ -81,11 +92,16 @@ impl Pool {
         idle.push(Idle { stream, uses, until: now + timeout });
     }
 
-    /// Closes what is too old or was closed by the upstream; says whether anything is left.
-    pub fn sweep(&mut self) -> bool {
+    /// Closes what is too old, was closed by the upstream, or goes to an address that its name no longer has; says
+    /// whether anything is left.
+    pub fn sweep(&mut self, resolver: &Resolver) -> bool {
         let now = Instant::now();
-        self.idle.retain(|_, idle| {
-            idle.retain_mut(|connection| connection.until > now && connection.stream.is_quiet());
+        self.idle.retain(|address, idle| {
+            idle.retain_mut(|connection| {
+                connection.until > now
+                    && !has_left(address, &connection.uses, resolver)
+                    && connection.stream.is_quiet()
+            });
             !idle.is_empty()
         });
         !self.idle.is_empty()
@@ -95,6 +111,15 @@ impl Pool {
     pub fn clear(&mut self) {
         self.idle.clear();
     }
+}
+
+/// Whether a connection goes to where a name has led, and does no longer.
+fn has_left(server: &UpstreamAddress, uses: &Uses, resolver: &Resolver) -> bool {
+    let address = match server {
+        UpstreamAddress::Ip(address) => Some(*address),
+        _ => uses.address,
+    };
+    address.is_some_and(|address| resolver.has_left(address, uses.since))
 }
 
 /// How long the upstream says that it will keep the connection: `Keep-Alive: timeout=5`, as Node does.

@@ -1,140 +1,609 @@
-//! Looks host names up when they are needed, and remembers the answers for a while.
+//! What is known of names: asked for on a thread of its own, kept for as long as it is good, and asked for again in
+//! time, so that requests wait for DNS only where nothing is known yet.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
-use crate::config::UpstreamAddress;
+use super::dns::{Answer, Asker, LookupError, Question};
+use super::group::Group;
+use crate::config::{ResolverRules, UpstreamAddress};
 
-/// How long an answer of the system's resolver, which tells no TTL, is taken to be good: a container
-/// that comes back under another address is found within this time.
-const GOOD_FOR: Duration = Duration::from_secs(10);
-
+/// The least time that an answer is taken to be good: a TTL of 0 would ask for each request.
+pub const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest.
+pub const LONGEST: Duration = Duration::from_secs(300);
+/// How soon a name that could not be resolved is asked for again; each time later, up to the last.
+const AGAIN: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
+/// How long an answer that is no longer good is still used while a new one is asked for, where it is a request that
+/// asks: names in groups are asked for in time, and used until the answer is there.
+const STALE: Duration = Duration::from_secs(30);
+/// After a failed connect a name is asked for again at most this often.
+const DOUBT: Duration = Duration::from_secs(1);
 /// How long an address that took no connection comes after the others of its name.
 const LAST_FOR: Duration = Duration::from_secs(10);
-
-/// The most answers that are kept: far more than a configuration has names, but clients may name hosts,
-/// too, where a `proxy_pass` has variables.
+/// The most names that are known: far more than a configuration has, but clients may name hosts, too, where a
+/// `proxy_pass` has variables.
 const MOST: usize = 1024;
 
-/// The answers for the names in use, shared by all workers.
+/// What is known of names, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Resolver {
-    answers: Mutex<HashMap<(String, u16), Answer>>,
+    known: Arc<Known>,
+    thread: OnceLock<mpsc::UnboundedSender<Order>>,
 }
 
-#[derive(Debug, Clone)]
-struct Answer {
-    addresses: Vec<SocketAddr>,
-    until: Instant,
-    /// How often it was given.
+#[derive(Debug, Default)]
+struct Known {
+    names: Mutex<HashMap<Question, Entry>>,
+    /// Addresses that have gone from an answer, and when.
+    left: Mutex<HashMap<Left, Instant>>,
+}
+
+/// An address, with its port if that was part of the answer.
+type Left = (IpAddr, Option<u16>);
+
+#[derive(Debug)]
+struct Entry {
+    good: Option<Arc<Answer>>,
+    /// Why the last question has no answer; nothing if it has.
+    error: Option<LookupError>,
+    /// How often in a row it had none.
+    failures: usize,
+    /// When it is to be asked for again.
+    again: Instant,
+    /// When it was asked for last.
+    asked: Option<Instant>,
+    is_asking: bool,
+    is_doubted: bool,
+    /// Whether it stands in a group, and so is asked for in time.
+    is_watched: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+    /// When a request has used it last.
+    used: Instant,
+    /// How often its addresses were given to those who connect to a name.
     turns: usize,
     /// The addresses that took no connection, and when that was.
-    failed: Vec<(SocketAddr, Instant)>,
+    failed: Vec<(IpAddr, Instant)>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// Resolve these groups from now on, by these rules.
+    Watch(ResolverRules, Vec<Weak<Group>>),
+    /// Ask for a name.
+    Ask(Question),
 }
 
 impl Resolver {
-    /// The addresses of a host, at least one. As nginx does it, those of one name take turns, and one that
-    /// took no connection comes last for a while. When the name does not resolve any more, the last answer
-    /// goes on being used.
+    /// Resolves the names in these groups, and in no others, by these rules from now on; every name is asked for
+    /// once more.
+    pub fn watch(&self, rules: &ResolverRules, groups: &[Arc<Group>]) {
+        let watched: Vec<_> = groups.iter().filter(|group| !group.questions().is_empty()).collect();
+        for group in &watched {
+            for question in group.questions() {
+                if let Some(answer) = self.known.names().get(&question).and_then(|entry| entry.good.clone()) {
+                    group.answered(&question, Some(&answer));
+                }
+            }
+        }
+        self.send(Order::Watch(rules.clone(), watched.into_iter().map(Arc::downgrade).collect()));
+    }
+
+    /// What a name stands for. When it does not resolve any more, the last answer goes on being used.
     ///
     /// # Errors
     /// The name does not resolve and never did.
-    pub async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let now = Instant::now();
-        let key = (host.to_owned(), port);
-        if let Some(answer) = self.answers().get_mut(&key).filter(|answer| answer.until > now) {
-            return Ok(answer.in_turn(now));
-        }
-        let found = tokio::net::lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
-        let mut answers = self.answers();
-        match found {
-            Ok(addresses) if !addresses.is_empty() => {
-                if answers.len() >= MOST {
-                    answers.retain(|_, answer| answer.until > now);
-                }
-                let old = answers.remove(&key);
-                let (turns, failed) = old.map_or_else(Default::default, |old| (old.turns, old.failed));
-                let mut answer = Answer { addresses, until: now + GOOD_FOR, turns, failed };
-                let addresses = answer.in_turn(now);
-                if answers.len() < MOST {
-                    answers.insert(key, answer);
-                }
-                Ok(addresses)
+    pub async fn lookup(&self, question: &Question) -> io::Result<Arc<Answer>> {
+        let asked = self.known.usable(question)?;
+        let waits = match asked {
+            Usable::Good(answer) => return Ok(answer),
+            Usable::Stale(answer) => {
+                self.send(Order::Ask(question.clone()));
+                return Ok(answer);
             }
-            failed => match answers.get_mut(&key) {
-                Some(answer) => Ok(answer.in_turn(now)),
-                None => Err(failed.err().unwrap_or_else(|| io::ErrorKind::NotFound.into())),
-            },
-        }
+            Usable::Wait(waits) => waits,
+        };
+        self.send(Order::Ask(question.clone()));
+        // Dropped without a word only if the thread is not there.
+        let _ = waits.await;
+        self.known.outcome(question)
+    }
+
+    /// The addresses of a server that is a name, at least one. Those of one name take turns, and one that took no
+    /// connection comes last for a while.
+    ///
+    /// # Errors
+    /// The name does not resolve and never did.
+    pub async fn addresses(&self, server: &UpstreamAddress) -> io::Result<Vec<SocketAddr>> {
+        let Some(question) = Question::of(server) else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let answer = self.lookup(&question).await?;
+        let port = if let UpstreamAddress::Name { port, .. } = server { *port } else { 0 };
+        let mut names = self.known.names();
+        Ok(names.get_mut(&question).map_or_else(
+            || answer.found.iter().map(|found| (found.ip, found.port.unwrap_or(port)).into()).collect(),
+            |entry| entry.in_turn(&answer, port, Instant::now()),
+        ))
     }
 
     /// Called when one of several addresses of a name took no connection.
-    pub fn put_last(&self, host: &str, port: u16, address: SocketAddr) {
-        if let Some(answer) = self.answers().get_mut(&(host.to_owned(), port)) {
-            answer.failed.retain(|(other, _)| *other != address && answer.addresses.contains(other));
-            answer.failed.push((address, Instant::now()));
+    pub fn put_last(&self, server: &UpstreamAddress, address: SocketAddr) {
+        let Some(question) = Question::of(server) else { return };
+        if let Some(entry) = self.known.names().get_mut(&question) {
+            let now = Instant::now();
+            entry.failed.retain(|(other, at)| *other != address.ip() && *at + LAST_FOR > now);
+            entry.failed.push((address.ip(), now));
         }
     }
 
-    /// Called after a failed connect: the next lookup of the name, if it is one, asks the system again.
-    pub fn doubt(&self, address: &UpstreamAddress) {
-        if let UpstreamAddress::Name { host, port } = address
-            && let Some(answer) = self.answers().get_mut(&(host.clone(), *port))
-        {
-            answer.until = Instant::now();
+    /// Called after a failed connect: the names that the server comes from are asked for again, at once unless that
+    /// was done a moment ago. `true` if new answers are on their way.
+    pub fn doubt(&self, questions: &[Question]) -> bool {
+        let now = Instant::now();
+        let mut is_asked = false;
+        for question in questions {
+            if let Some(entry) = self.known.names().get_mut(question) {
+                let due = entry.asked.map_or(now, |asked| now.max(asked + DOUBT));
+                entry.is_doubted = true;
+                entry.again = entry.again.min(due);
+                is_asked |= entry.is_asking || due <= now;
+            }
+            // Even if it is too early: the thread goes by when the next name is due.
+            self.send(Order::Ask(question.clone()));
+        }
+        is_asked
+    }
+
+    /// Waits for the answers that are on their way.
+    pub async fn answers(&self, questions: &[Question]) {
+        for question in questions {
+            let waits =
+                self.known.names().get_mut(question).filter(|entry| entry.is_due(Instant::now())).map(
+                    |entry| {
+                        let (done, waits) = oneshot::channel();
+                        entry.waiting.push(done);
+                        waits
+                    },
+                );
+            if let Some(waits) = waits {
+                let _ = waits.await;
+            }
         }
     }
 
-    fn answers(&self) -> std::sync::MutexGuard<'_, HashMap<(String, u16), Answer>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether an address has gone from the answer that it came with after `since`.
+    pub fn has_left(&self, address: SocketAddr, since: Instant) -> bool {
+        let left = self.known.left();
+        let at = |port| left.get(&(address.ip(), port)).is_some_and(|at| *at > since);
+        at(None) || at(Some(address.port()))
+    }
+
+    fn send(&self, order: Order) {
+        let is_needless = matches!(&order, Order::Watch(rules, groups)
+            if groups.is_empty() && *rules == ResolverRules::default() && self.thread.get().is_none());
+        // A configuration without names needs no thread.
+        if is_needless {
+            return;
+        }
+        let thread = self.thread.get_or_init(|| start(Arc::clone(&self.known)));
+        if thread.send(order).is_err() {
+            tracing::error!("names cannot be resolved: the thread for it has ended");
+            self.known.names().clear();
+        }
     }
 }
 
-impl Answer {
-    fn in_turn(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let mut addresses = self.addresses.clone();
-        addresses.rotate_left(self.turns % self.addresses.len().max(1));
+/// What there is to be used.
+enum Usable {
+    Good(Arc<Answer>),
+    /// No longer good, but there, while it is asked for again.
+    Stale(Arc<Answer>),
+    Wait(oneshot::Receiver<()>),
+}
+
+impl Known {
+    fn names(&self) -> MutexGuard<'_, HashMap<Question, Entry>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<Left, Instant>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn usable(&self, question: &Question) -> io::Result<Usable> {
+        let now = Instant::now();
+        let mut names = self.names();
+        if !names.contains_key(question) && names.len() >= MOST {
+            let idle = names.iter().filter(|(_, entry)| !entry.is_asking && !entry.is_watched);
+            let oldest = idle.min_by_key(|(_, entry)| entry.used).map(|(question, _)| question.clone());
+            let oldest = oldest.ok_or_else(|| io::Error::other("too many names are being looked up"))?;
+            names.remove(&oldest);
+        }
+        let entry = names.entry(question.clone()).or_insert_with(|| Entry::new(now));
+        entry.used = now;
+        match (&entry.good, &entry.error) {
+            (Some(answer), _) if now < entry.again => return Ok(Usable::Good(Arc::clone(answer))),
+            (None, Some(error)) if now < entry.again => return Err(unresolved(question, error)),
+            (Some(answer), _) if !entry.is_doubted && now < entry.again + STALE => {
+                return Ok(Usable::Stale(Arc::clone(answer)));
+            }
+            _ => {}
+        }
+        let (done, waits) = oneshot::channel();
+        entry.waiting.push(done);
+        Ok(Usable::Wait(waits))
+    }
+
+    fn outcome(&self, question: &Question) -> io::Result<Arc<Answer>> {
+        let names = self.names();
+        let entry = names.get(question);
+        match entry.map(|entry| (&entry.good, &entry.error)) {
+            Some((Some(answer), _)) => Ok(Arc::clone(answer)),
+            Some((None, Some(error))) => Err(unresolved(question, error)),
+            _ => Err(unresolved(question, &LookupError::Failed("it cannot be asked for".to_owned()))),
+        }
+    }
+
+    /// Takes down what has become of a question; what its groups are told.
+    fn finish(
+        &self,
+        question: &Question,
+        asked: Result<Answer, LookupError>,
+        valid: Option<Duration>,
+    ) -> (Option<Arc<Answer>>, Vec<oneshot::Sender<()>>, Option<Told>) {
+        let now = Instant::now();
+        let mut names = self.names();
+        let entry = names.entry(question.clone()).or_insert_with(|| Entry::new(now));
+        (entry.is_asking, entry.is_doubted) = (false, false);
+        let waiting = std::mem::take(&mut entry.waiting);
+        match asked {
+            Ok(answer) => {
+                let answer = entry.completed(answer);
+                entry.again =
+                    now + valid.unwrap_or(answer.ttl).clamp(SHORTEST, LONGEST.max(valid.unwrap_or_default()));
+                if answer.lacks.is_some() {
+                    entry.again = entry.again.min(now + AGAIN[AGAIN.len() - 1]);
+                }
+                let before = entry.good.take();
+                let is_back = entry.error.take().is_some();
+                entry.failures = 0;
+                let is_other = before.as_ref().is_none_or(|before| before.found != answer.found);
+                let answer = Arc::new(answer);
+                entry.good = Some(Arc::clone(&answer));
+                self.note_left(before.as_deref(), &answer, now);
+                let told = (is_other || is_back).then(|| Told::Now(Arc::clone(&answer)));
+                (Some(answer), waiting, told)
+            }
+            Err(error) => {
+                let is_new = entry.error.as_ref() != Some(&error);
+                entry.again = now + AGAIN[entry.failures.min(AGAIN.len() - 1)];
+                entry.failures += 1;
+                entry.error = Some(error.clone());
+                (entry.good.clone(), waiting, is_new.then(|| Told::Fails(error, entry.good.is_some())))
+            }
+        }
+    }
+
+    fn note_left(&self, before: Option<&Answer>, answer: &Answer, now: Instant) {
+        let mut left = self.left();
+        // By then idle connections are long closed.
+        left.retain(|_, at| now.saturating_duration_since(*at) < Duration::from_secs(24 * 3600));
+        for found in before.into_iter().flat_map(|before| &before.found) {
+            let stays = answer.found.iter().any(|now| (now.ip, now.port) == (found.ip, found.port));
+            if !stays {
+                left.insert((found.ip, found.port), now);
+            }
+        }
+    }
+}
+
+/// What the log is told of a name.
+enum Told {
+    Now(Arc<Answer>),
+    /// Whether an answer from before goes on being used.
+    Fails(LookupError, bool),
+}
+
+impl Told {
+    fn log(&self, question: &Question) {
+        let name = question.name();
+        match self {
+            Self::Now(answer) => {
+                let found = answer.found.iter().map(|found| match found.port {
+                    Some(port) => SocketAddr::new(found.ip, port).to_string(),
+                    None => found.ip.to_string(),
+                });
+                let found: Vec<_> = found.collect();
+                tracing::info!("`{name}` is {}", found.join(", "));
+            }
+            Self::Fails(error, true) => {
+                tracing::warn!("`{name}` does not resolve any more, its last addresses are used: {error}");
+            }
+            Self::Fails(error, false) => tracing::warn!("`{name}` does not resolve: {error}"),
+        }
+    }
+}
+
+fn unresolved(question: &Question, error: &LookupError) -> io::Error {
+    io::Error::other(format!("`{}` does not resolve: {error}", question.name()))
+}
+
+impl Entry {
+    fn new(now: Instant) -> Self {
+        Self {
+            good: None,
+            error: None,
+            failures: 0,
+            again: now,
+            asked: None,
+            is_asking: false,
+            is_doubted: false,
+            is_watched: false,
+            waiting: Vec::new(),
+            used: now,
+            turns: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.is_asking || self.again <= now
+    }
+
+    /// With the addresses from before of a family that could not be asked for.
+    fn completed(&self, answer: Answer) -> Answer {
+        let (Some(family), Some(good)) = (answer.lacks, &self.good) else { return answer };
+        let kept = good.found.iter().filter(|found| family.has(found.ip)).cloned();
+        let found = answer.found.iter().cloned().chain(kept).collect();
+        Answer::of(found, answer.ttl, answer.lacks).unwrap_or(answer)
+    }
+
+    fn in_turn(&mut self, answer: &Answer, port: u16, now: Instant) -> Vec<SocketAddr> {
+        let mut found: Vec<_> = answer.found.iter().collect();
+        let turns = self.turns % found.len().max(1);
+        found.rotate_left(turns);
         self.turns = self.turns.wrapping_add(1);
-        let is_last = |address: &SocketAddr| {
-            self.failed.iter().any(|(failed, at)| failed == address && *at + LAST_FOR > now)
-        };
-        addresses.sort_by_key(is_last);
-        addresses
+        let is_last =
+            |ip: IpAddr| self.failed.iter().any(|(failed, at)| *failed == ip && *at + LAST_FOR > now);
+        found.sort_by_key(|found| (found.is_backup, is_last(found.ip)));
+        found.into_iter().map(|found| (found.ip, found.port.unwrap_or(port)).into()).collect()
+    }
+}
+
+/// Starts the thread that asks. It ends with the process, or when nobody can order anything any more.
+fn start(known: Arc<Known>) -> mpsc::UnboundedSender<Order> {
+    let (orders, received) = mpsc::unbounded_channel();
+    let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(Asking::new(known).obey(received)),
+        Err(error) => tracing::error!(%error, "names cannot be resolved"),
+    };
+    if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(run) {
+        tracing::error!(%error, "names cannot be resolved");
+    }
+    orders
+}
+
+/// The work of the thread.
+struct Asking {
+    known: Arc<Known>,
+    asker: Arc<Asker>,
+    rules: ResolverRules,
+    groups: Vec<Weak<Group>>,
+    /// The names in them.
+    watched: Vec<Question>,
+    running: JoinSet<(Question, Result<Answer, LookupError>)>,
+}
+
+impl Asking {
+    fn new(known: Arc<Known>) -> Self {
+        let rules = ResolverRules::default();
+        let asker = Arc::new(Asker::new(rules.clone()));
+        Self { known, asker, rules, groups: Vec::new(), watched: Vec::new(), running: JoinSet::new() }
+    }
+
+    async fn obey(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let next = self.next_due();
+            let due = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Ask(question)) => self.ask_if_due(&question),
+                    Some(Order::Watch(rules, groups)) => self.watch(rules, groups),
+                    None => return,
+                },
+                Some(done) = self.running.join_next() => match done {
+                    Ok((question, asked)) => self.finish(&question, asked),
+                    // Nothing that is asked is given up.
+                    Err(error) => tracing::error!(%error, "the look-up of a name has failed"),
+                },
+                () = due => {
+                    for question in self.watched.clone() {
+                        self.ask_if_due(&question);
+                    }
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, rules: ResolverRules, groups: Vec<Weak<Group>>) {
+        if self.rules != rules {
+            self.asker = Arc::new(Asker::new(rules.clone()));
+            self.rules = rules;
+        }
+        self.groups = groups;
+        let live: Vec<_> = self.groups.iter().filter_map(Weak::upgrade).collect();
+        self.watched.clear();
+        for question in live.iter().flat_map(|group| group.questions()) {
+            if !self.watched.contains(&question) {
+                self.watched.push(question);
+            }
+        }
+        self.known.names().values_mut().for_each(|entry| entry.is_watched = false);
+        for question in self.watched.clone() {
+            self.begin(&question);
+            if let Some(entry) = self.known.names().get_mut(&question) {
+                entry.is_watched = true;
+            }
+        }
+    }
+
+    /// When the first of the names in groups is to be asked for again.
+    fn next_due(&self) -> Option<Instant> {
+        let names = self.known.names();
+        let due = |question| names.get(question).filter(|entry| !entry.is_asking).map(|entry| entry.again);
+        self.watched.iter().filter_map(due).min()
+    }
+
+    fn ask_if_due(&mut self, question: &Question) {
+        let now = Instant::now();
+        let is_due = self.known.names().get(question).is_some_and(|entry| entry.again <= now);
+        if is_due {
+            self.begin(question);
+        }
+    }
+
+    fn begin(&mut self, question: &Question) {
+        let now = Instant::now();
+        {
+            let mut names = self.known.names();
+            let entry = names.entry(question.clone()).or_insert_with(|| Entry::new(now));
+            if entry.is_asking {
+                return;
+            }
+            (entry.is_asking, entry.asked) = (true, Some(now));
+        }
+        let (asker, question) = (Arc::clone(&self.asker), question.clone());
+        self.running.spawn(async move {
+            let asked = asker.ask(&question).await;
+            (question, asked)
+        });
+    }
+
+    fn finish(&self, question: &Question, asked: Result<Answer, LookupError>) {
+        let (answer, waiting, told) = self.known.finish(question, asked, self.rules.valid);
+        let is_watched = self.watched.contains(question);
+        // Of names that clients make up, each request's own line tells.
+        if let Some(told) = told.filter(|_| is_watched) {
+            told.log(question);
+        }
+        for group in self.groups.iter().filter_map(Weak::upgrade) {
+            group.answered(question, answer.as_ref());
+        }
+        // When the groups know: those who wait go on with their new servers.
+        for done in waiting {
+            let _ = done.send(());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::dns::Found;
+
+    fn answer(ips: &[&str]) -> Answer {
+        let found = ips.iter().map(|ip| Found::at(ip.parse().unwrap())).collect();
+        Answer::of(found, Duration::from_secs(60), None).unwrap()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_addresses_of_a_name_take_turns_and_one_that_failed_comes_last() {
-        let addresses: Vec<SocketAddr> =
-            (1..4).map(|last| SocketAddr::from(([127, 0, 0, last], 80))).collect();
-        let far = Instant::now() + Duration::from_secs(3600);
-        let answer = Answer { addresses: addresses.clone(), until: far, turns: 0, failed: Vec::new() };
-        let resolver = Resolver::default();
-        resolver.answers().insert(("app".to_owned(), 80), answer);
+        let answer = answer(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+        let mut entry = Entry::new(Instant::now());
         let mut firsts = Vec::new();
         for _ in 0..4 {
-            firsts.push(resolver.lookup("app", 80).await.unwrap()[0]);
+            firsts.push(entry.in_turn(&answer, 80, Instant::now())[0].to_string());
         }
-        assert_eq!(firsts, [addresses[0], addresses[1], addresses[2], addresses[0]]);
-        resolver.put_last("app", 80, addresses[1]);
+        assert_eq!(firsts, ["127.0.0.1:80", "127.0.0.2:80", "127.0.0.3:80", "127.0.0.1:80"]);
+        let failed = answer.found[1].ip;
+        entry.failed.push((failed, Instant::now()));
         for _ in 0..3 {
-            let order = resolver.lookup("app", 80).await.unwrap();
-            assert_eq!((order.len(), order[2]), (3, addresses[1]));
+            let order = entry.in_turn(&answer, 80, Instant::now());
+            assert_eq!((order.len(), order[2].ip()), (3, failed));
         }
         tokio::time::advance(LAST_FOR).await;
-        let mut firsts = Vec::new();
-        for _ in 0..3 {
-            firsts.push(resolver.lookup("app", 80).await.unwrap()[0]);
+        let firsts: Vec<_> = (0..3).map(|_| entry.in_turn(&answer, 80, Instant::now())[0].ip()).collect();
+        assert!(firsts.contains(&failed), "{firsts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_good_for_their_ttl_within_bounds_and_failures_briefly() {
+        let (known, question) = (Known::default(), Question::Host("app".into()));
+        let again = |asked, valid| {
+            known.finish(&question, asked, valid);
+            known.names()[&question].again - Instant::now()
+        };
+        let ttl = |seconds| Ok(Answer { ttl: Duration::from_secs(seconds), ..answer(&["10.0.0.1"]) });
+        assert_eq!(again(ttl(60), None), Duration::from_secs(60));
+        assert_eq!(again(ttl(0), None), SHORTEST);
+        assert_eq!(again(ttl(86_400), None), LONGEST);
+        assert_eq!(again(ttl(60), Some(Duration::from_secs(3600))), Duration::from_secs(3600));
+        for seconds in [1, 1, 2, 5, 5] {
+            assert_eq!(again(Err(LookupError::NoName), None), Duration::from_secs(seconds));
         }
-        assert!(firsts.contains(&addresses[1]), "{firsts:?}");
+        // The last good one stays.
+        assert!(known.outcome(&question).is_ok());
+        assert_eq!(again(Err(LookupError::NoName), None), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_used_for_a_while_after_its_time_but_not_once_it_is_doubted() {
+        let (known, question) = (Known::default(), Question::Host("app".into()));
+        let is = |usable: io::Result<Usable>| match usable.unwrap() {
+            Usable::Good(_) => "good",
+            Usable::Stale(_) => "stale",
+            Usable::Wait(_) => "wait",
+        };
+        assert_eq!(is(known.usable(&question)), "wait");
+        known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
+        assert_eq!(is(known.usable(&question)), "good");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(is(known.usable(&question)), "stale");
+        known.names().get_mut(&question).unwrap().is_doubted = true;
+        assert_eq!(is(known.usable(&question)), "wait");
+        known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
+        tokio::time::advance(Duration::from_secs(60) + STALE).await;
+        assert_eq!(is(known.usable(&question)), "wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bounded_number_of_names_is_known_and_those_of_groups_stay() {
+        let known = Known::default();
+        for number in 0..MOST + 10 {
+            let question = Question::Host(number.to_string());
+            known.usable(&question).map(drop).unwrap();
+            known.names().get_mut(&question).unwrap().is_watched = number == 0;
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        let names = known.names();
+        let has = |number: usize| names.contains_key(&Question::Host(number.to_string()));
+        assert_eq!((names.len(), has(0), has(1), has(MOST + 9)), (MOST, true, false, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_to_an_address_that_has_gone_are_known() {
+        let (resolver, question) = (Resolver::default(), Question::Host("app".into()));
+        let (gone, since): (SocketAddr, _) = ("10.0.0.1:80".parse().unwrap(), Instant::now());
+        resolver.known.finish(&question, Ok(answer(&["10.0.0.1", "10.0.0.2"])), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        resolver.known.finish(&question, Ok(answer(&["10.0.0.2"])), None);
+        assert!(resolver.has_left(gone, since));
+        assert!(!resolver.has_left("10.0.0.2:80".parse().unwrap(), since));
+        // Once it is back, new ones are as good as any.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        resolver.known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
+        assert!(!resolver.has_left(gone, Instant::now()));
     }
 }

@@ -15,6 +15,7 @@ mod maps;
 mod names;
 mod next_upstream;
 mod proxy_pass;
+mod resolver;
 mod responses;
 mod script;
 mod server;
@@ -126,6 +127,7 @@ impl<'a> Check<'a> {
         let max_connections_per_ip =
             self.count(&file.max_connections_per_ip, "max_connections_per_ip", 1..=MANY);
         let error_log = self.error_log(&file.error_log);
+        let resolver = self.resolver(file);
         let written = file.server.given().map(|servers| servers.get_ref().0.as_slice()).unwrap_or_default();
         if written.is_empty() && !matches!(file.server, Value::Wrong) {
             self.no_server();
@@ -150,6 +152,7 @@ impl<'a> Check<'a> {
             listeners,
             servers,
             variables: self.own_variables(),
+            resolver,
             upstreams: self.upstreams.finish(),
             tls_clients: self.tls_clients.finish(),
             zones: self.zones,

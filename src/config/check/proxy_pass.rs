@@ -24,6 +24,8 @@ struct Url<'a> {
 enum Authority<'a> {
     /// Host and port; an IPv6 address stands in brackets.
     Host(&'a str, Option<u16>),
+    /// The name of SRV records.
+    Service(&'a str),
     Unix(UpstreamAddress),
 }
 
@@ -55,6 +57,16 @@ impl Check<'_> {
                 };
                 return Some(ProxyPass { to, uri, host, port: scheme.port(), tls });
             }
+            Authority::Service(name) => {
+                let address = UpstreamAddress::Service(name.to_ascii_lowercase());
+                let to = To::Group(self.upstreams.single(address, written.span()));
+                let host = of_service(name).to_owned();
+                let tls = match scheme {
+                    Scheme::Http => None,
+                    Scheme::Https => Some(self.upstream_tls(tls, Called::Host(&host), written.span())?),
+                };
+                return Some(ProxyPass { to, uri, host, port: scheme.port(), tls });
+            }
             Authority::Host(host, port) => (host, port),
         };
         let upstream = self.upstream(written, scheme, host, port)?;
@@ -77,6 +89,10 @@ impl Check<'_> {
         let before = &text[..text.find('$').unwrap_or(text.len())];
         // With a host and a port in the place of what is not known yet the beginning is a whole URL.
         let refusal = match before.split_once("://") {
+            Some((scheme, _)) if scheme.starts_with("srv+") => Some((
+                "the name of SRV records cannot have variables".to_owned(),
+                Some("write the whole name, or one location for each".to_owned()),
+            )),
             _ if text.ends_with(';') => parse(text).err(),
             Some((scheme, _)) => parse(&format!("{scheme}://host:80")).err(),
             // `http:/$uri` is one, too, with the path's slash.
@@ -173,7 +189,12 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return refused(&format!("`{text}` is not a URL"), without_scheme(text));
     };
-    let scheme = match scheme.to_ascii_lowercase().as_str() {
+    let lower = scheme.to_ascii_lowercase();
+    let (is_srv, scheme) = match lower.strip_prefix("srv+") {
+        Some(scheme) => (true, scheme),
+        None => (false, lower.as_str()),
+    };
+    let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
         "ws" => {
@@ -203,7 +224,7 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
             return refused(&message, help.to_owned());
         }
     };
-    if let Some(socket) = rest.strip_prefix("unix:") {
+    if let Some(socket) = rest.strip_prefix("unix:").filter(|_| !is_srv) {
         // nginx: the URI stands behind a second colon.
         let (path, uri) = socket.split_once(':').map_or((socket, None), |(path, uri)| (path, Some(uri)));
         let address = units::upstream_address(&format!("unix:{path}")).map_err(spoken)?;
@@ -225,7 +246,39 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
     if host.is_empty() {
         return refused("the host is missing", "write `\"http://127.0.0.1:3000\"`".to_owned());
     }
-    Ok(Url { scheme, authority: Authority::Host(host, port), uri: (!uri.is_empty()).then_some(uri) })
+    let uri = (!uri.is_empty()).then_some(uri);
+    if is_srv {
+        let name = service(scheme, host, port)?;
+        return Ok(Url { scheme, authority: Authority::Service(name), uri });
+    }
+    Ok(Url { scheme, authority: Authority::Host(host, port), uri })
+}
+
+/// The name in `srv+http://_http._tcp.app.example`.
+fn service(scheme: Scheme, host: &str, port: Option<u16>) -> Result<&str, Refusal> {
+    let right = format!("`\"srv+{}://_http._tcp.app.example\"`", scheme.name());
+    if port.is_some() {
+        let help = format!("write `\"srv+{}://{host}\"`", scheme.name());
+        return Err(("with `srv+` there is no port: the SRV records tell it".to_owned(), Some(help)));
+    }
+    match units::named_or_ip(host, 80).map_err(spoken)? {
+        UpstreamAddress::Name { .. } => Ok(host),
+        _ => {
+            let message = format!("`{host}` is an address, and there are no SRV records of it");
+            Err((message, Some(format!("write the name of the records, as in {right}"))))
+        }
+    }
+}
+
+/// What a service is of: `app.example` in `_http._tcp.app.example`. A certificate has that name, since DNS, which
+/// names the hosts behind it, could name anybody's (RFC 6125 §6.2.1).
+fn of_service(name: &str) -> &str {
+    let mut rest = name;
+    while let Some((label, behind)) = rest.split_once('.').filter(|(label, _)| label.starts_with('_')) {
+        debug_assert!(!label.is_empty());
+        rest = behind;
+    }
+    rest
 }
 
 fn without_scheme(text: &str) -> String {

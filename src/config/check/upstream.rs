@@ -111,7 +111,7 @@ impl Upstreams {
         let found = self.places.iter().filter(|place| place.group == group).filter_map(|place| {
             let server = servers.iter().find(|server| server.address == place.address)?;
             let has_none = match &server.address {
-                UpstreamAddress::Unix(_) => false,
+                UpstreamAddress::Unix(_) | UpstreamAddress::Service(_) => false,
                 UpstreamAddress::Ip(_) | UpstreamAddress::Name { .. } => {
                     host_and_port(&server.name, false).is_ok_and(|(_, port)| port.is_none())
                 }

@@ -6,11 +6,11 @@ use std::ops::Range;
 use serde_spanned::Spanned;
 
 use super::MANY;
-use crate::config::UpstreamServer;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, TextOr, Value};
 use crate::config::read::nearest;
 use crate::config::units::{self, Wrong};
+use crate::config::{UpstreamAddress, UpstreamServer};
 
 /// What is wrong with a parameter, and what would be right.
 type Refusal = (String, String);
@@ -34,7 +34,11 @@ fn server(
             let name = words.next().unwrap_or_default();
             let mut server = address(name, entry.span(), mistakes);
             for word in words {
-                let read = parameter(server.as_mut(), word.trim_end_matches(';'), name);
+                let word = word.trim_end_matches(';');
+                let read = match word.strip_prefix("service=") {
+                    Some(service) => of_service(server.as_mut(), service, name),
+                    None => parameter(server.as_mut(), word, name),
+                };
                 if let Err((message, help)) = read {
                     mistakes.push(Mistake::new(entry.span(), message).help(help));
                 }
@@ -48,7 +52,13 @@ fn server(
                 mistakes.push(mistake.help(help).kind(MistakeKind::Doubtful));
             }
             let written = table.address.given();
-            let server = written.and_then(|text| address(text.get_ref(), text.span(), mistakes));
+            let mut server = written.and_then(|text| address(text.get_ref(), text.span(), mistakes));
+            if let (Some(service), Some(host)) = (table.service.given(), written) {
+                let read = of_service(server.as_mut(), service.get_ref(), host.get_ref());
+                if let Err((message, help)) = read {
+                    mistakes.push(Mistake::new(service.span(), message).help(help));
+                }
+            }
             parameters(server, table, mistakes)
         }
     }
@@ -66,6 +76,31 @@ fn address(text: &str, span: Range<usize>, mistakes: &mut Vec<Mistake>) -> Optio
             None
         }
     }
+}
+
+/// Makes the name of a server that of SRV records, as nginx does it: `http` of `app.example` is
+/// `_http._tcp.app.example`; a service with a dot in it is put before the name as it is.
+fn of_service(server: Option<&mut UpstreamServer>, service: &str, host: &str) -> Result<(), Refusal> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if service.is_empty() || !service.chars().all(known) || service.starts_with('.') || service.contains("..")
+    {
+        let help = "write its name, as in `service=http`, or all of it: `service=_http._tcp`".to_owned();
+        return Err((format!("`{service}` is not a service"), help));
+    }
+    let Some(server) = server else { return Ok(()) };
+    let UpstreamAddress::Name { host: name, .. } = &server.address else {
+        let message =
+            format!("`service` is for names, and `{host}` is an address: there are no SRV records of it");
+        return Err((message, "leave `service` out".to_owned()));
+    };
+    if host.contains(':') {
+        let help = format!("write `{name} service={service}`");
+        return Err(("with `service` there is no port: the SRV records tell it".to_owned(), help));
+    }
+    let before = if service.contains('.') { service.to_owned() } else { format!("_{service}._tcp") };
+    server.address =
+        UpstreamAddress::Service(format!("{}.{name}", before.trim_end_matches('.').to_ascii_lowercase()));
+    Ok(())
 }
 
 /// What stands beside an address in a table.
@@ -153,11 +188,11 @@ fn parameter(server: Option<&mut UpstreamServer>, word: &str, address: &str) -> 
             let help = "leave it out".to_owned();
             return Err(("`resolve` is needless: names are looked up when they are needed".to_owned(), help));
         }
-        "slow_start" | "route" | "service" | "drain" | "state" | "sid" => {
+        "slow_start" | "route" | "drain" | "state" | "sid" => {
             return Err((format!("`{name}` is not supported yet"), "leave it out".to_owned()));
         }
         _ => {
-            let known = ["weight", "max_fails", "fail_timeout", "max_conns", "backup", "down"];
+            let known = ["weight", "max_fails", "fail_timeout", "max_conns", "service", "backup", "down"];
             let help = match nearest(name, &known) {
                 Some(meant) => format!("write `{}`", word.replacen(name, meant, 1)),
                 None => format!(

@@ -98,7 +98,6 @@ const WORDS: &[(&str, Word)] = &[
     ("override_charset", NotYet("a charset that the upstream tells is left as it is")),
     ("charset_map", NotYet("texts are not converted; `charset` says what they are in")),
     ("chunked_transfer_encoding", Needless("chunks are used where the client knows them")),
-    ("resolver", Needless("names are looked up as the system does it")),
     ("events", Needless("there is nothing to be tuned there; `max_connections` limits the clients")),
     ("http", Needless("keys for all servers stand at the top of the file")),
     ("user", Needless("hopgate runs as whoever starts it: set `User=` in its systemd unit")),

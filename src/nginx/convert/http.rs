@@ -6,7 +6,7 @@ use super::facts::Facts;
 use super::server::{is_of_servers, settle_names, texts};
 use super::tls::has_word;
 use super::toml::{BLANK, Entry, Header, Item, Table, Value};
-use super::{Convert, Converted, Level, Outer, Scope, folder_of, tls};
+use super::{Convert, Converted, Level, Outer, Scope, folder_of, text, tls};
 use crate::nginx::directives::{self, State};
 use crate::nginx::parse::{Directive, Parsed, Place};
 use crate::nginx::report::Report;
@@ -42,15 +42,8 @@ pub fn document(parsed: &Parsed, path: &Path, prefix: &Path) -> Converted {
     Converted { top, reports, notes }
 }
 
-/// `resolver`: the system's is used.
-pub fn resolver(convert: &mut Convert<'_>, _: &mut Scope, directive: &Directive, _: &str) {
-    let addresses: Vec<&str> = directive.texts().filter(|word| !word.contains('=')).collect();
-    let reason = format!(
-        "names are looked up when they are needed, as the system does it (/etc/resolv.conf), not at {}",
-        addresses.join(" ")
-    );
-    convert.needless(directive, "resolver", &reason);
-}
+/// `resolver`, `resolver_timeout`: there is one for the whole process, see [`Convert::lift_resolver`].
+pub fn resolver(_: &mut Convert<'_>, _: &mut Scope, _: &Directive, _: &str) {}
 
 impl Convert<'_> {
     fn top(&mut self, path: &Path) -> Table {
@@ -74,6 +67,7 @@ impl Convert<'_> {
         };
         let children = self.http_body(&mut http, &in_http, has_http);
         self.lift_error_log(&mut main, &in_http);
+        self.lift_resolver(&mut main, &in_http);
         let mut top = Table::new(Header::Top);
         top.entries = main.table.entries;
         let own = std::mem::take(&mut http.table.entries);
@@ -156,6 +150,33 @@ impl Convert<'_> {
         }
         tables.extend(servers);
         tables
+    }
+
+    /// hopgate has one resolver, for all names. nginx asks its own only for names with `resolve` and for those that
+    /// variables make: if there are none it was for something else, as the OCSP of certificates.
+    fn lift_resolver(&mut self, main: &mut Scope, directives: &[&Directive]) {
+        for name in ["resolver", "resolver_timeout"] {
+            let mut found: Vec<Directive> = Vec::new();
+            gather(directives.iter().copied(), name, &mut found);
+            let Some(first) = found.first().cloned() else { continue };
+            if !resolves(directives.iter().copied()) {
+                let reason = "nginx asks it for no name in this file; those of upstreams are asked for as the \
+                              system does it (/etc/resolv.conf)";
+                found.iter().for_each(|other| self.needless(other, name, reason));
+                continue;
+            }
+            for other in found.iter().filter(|other| other.line() != first.line()) {
+                let text = format!(
+                    "hopgate has one `{name}` for the whole process, and `{}` is in the result; if that one does \
+                     not know the names here, run two hopgates",
+                    first.line()
+                );
+                self.report(other, &text);
+            }
+            let is_known = |word: &&str| !word.starts_with("status_zone=");
+            let words: Vec<&str> = first.texts().filter(is_known).collect();
+            main.set(name, text(&first, words.join(" ")));
+        }
     }
 
     /// hopgate has one error log. That of a server is lifted, if there is no other.
@@ -308,4 +329,17 @@ fn gather<'a>(directives: impl Iterator<Item = &'a Directive>, name: &str, found
         }
         gather(directive.children().iter(), name, found);
     }
+}
+
+/// Whether nginx would ask its `resolver` for anything.
+fn resolves<'a>(directives: impl Iterator<Item = &'a Directive>) -> bool {
+    let mut directives = directives;
+    directives.any(|directive| {
+        let is_named = match directive.name() {
+            "proxy_pass" | "grpc_pass" => directive.arg(0).contains('$'),
+            "server" => directive.block.is_none() && directive.texts().any(|word| word == "resolve"),
+            _ => false,
+        };
+        is_named || resolves(directive.children().iter())
+    })
 }

@@ -232,10 +232,7 @@ impl Convert<'_> {
                 self.needless(directive, "include mime.types", "hopgate knows the types of nginx's file");
             }
             Some(State::Structure { .. }) => self.report(directive, "it does not belong here: delete it"),
-            Some(State::Needless(_))
-                if scope.level == Level::Upstream
-                    && !matches!(directive.name(), "zone" | "resolver_timeout") =>
-            {
+            Some(State::Needless(_)) if scope.level == Level::Upstream && directive.name() != "zone" => {
                 let text =
                     "nginx knows no such line in an `upstream`, where hopgate needs none, either: delete it";
                 self.report(directive, text);

@@ -46,11 +46,11 @@ impl Convert<'_> {
         let mut words = vec![directive.arg(0).to_owned()];
         for word in directive.texts().skip(1) {
             match word.split('=').next().unwrap_or(word) {
-                "weight" | "max_fails" | "fail_timeout" | "max_conns" | "backup" | "down" => {
+                "weight" | "max_fails" | "fail_timeout" | "max_conns" | "service" | "backup" | "down" => {
                     words.push(word.to_owned())
                 }
                 "resolve" => {
-                    let reason = "names are always looked up when they are needed";
+                    let reason = "names are always resolved again, as their TTL says";
                     self.needless(directive, "server … resolve", reason);
                 }
                 "slow_start" => self

@@ -110,7 +110,7 @@ fn failures_take_weight_away_that_comes_back_turn_by_turn() {
     let mut choice = Choice::new(&group, Vec::new(), None);
     let lease = choice.choose(now).unwrap();
     choice.failed(&lease, now);
-    let effective = |group: &Group| group.turns()[0].effective;
+    let effective = |group: &Group| group.current().turns()[0].effective;
     assert_eq!(effective(&group), 2);
     // Its current weight is -1 by now: 2 more makes 1, beside 2 of the other one.
     assert_eq!((next(&group, now), effective(&group)), (Some(1), 3));

@@ -20,6 +20,7 @@ use crate::io::Stream;
 use crate::shared::Local;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::pool::Uses;
+use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::Secured;
 use opening::Opening;
 use wire::Wire;
@@ -166,11 +167,19 @@ impl Http2Pool {
         server.connections.extend(connection.cloned());
     }
 
-    /// Closes what has been idle for too long; says whether anything is left.
-    pub fn sweep(&mut self) -> bool {
+    /// Closes what has been idle for too long, and lets what goes to an address that its name no longer has end with
+    /// its last stream; says whether anything is left.
+    pub fn sweep(&mut self, resolver: &Resolver) -> bool {
         let now = Instant::now();
-        self.servers.retain(|_, server| {
+        self.servers.retain(|key, server| {
             let is_kept = |connection: &Rc<Connection>| {
+                let address = match &key.address {
+                    UpstreamAddress::Ip(address) => Some(*address),
+                    _ => connection.address,
+                };
+                if address.is_some_and(|address| resolver.has_left(address, connection.since)) {
+                    connection.is_retired.set(true);
+                }
                 !connection.is_over() && (connection.streams.get() > 0 || connection.until.get() > now)
             };
             server.connections.retain(is_kept);
