@@ -78,8 +78,7 @@ pub fn run(
 fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let output = runtime.block_on(future);
-    // Dropping it would wait for the lookup of a name that has begun, however long the system's resolver
-    // takes.
+    // Dropping it would wait for what has begun outside of it, as the look at a password.
     runtime.shutdown_background();
     Ok(output)
 }
@@ -198,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lookup_that_does_not_end_keeps_no_worker() {
+    fn what_does_not_end_outside_of_it_keeps_no_worker() {
         let (release, released) = std::sync::mpsc::channel::<()>();
         block_on(async move {
             let (begun, begins) = oneshot::channel();

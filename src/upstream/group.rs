@@ -308,7 +308,12 @@ mod tests {
     use crate::config::{Balance, KeepAlive};
 
     fn upstream(servers: Vec<UpstreamServer>) -> Upstream {
-        Upstream { name: "app".into(), servers, balance: Balance::RoundRobin, keepalive: KeepAlive::default() }
+        Upstream {
+            name: "app".into(),
+            servers,
+            balance: Balance::RoundRobin,
+            keepalive: KeepAlive::default(),
+        }
     }
 
     fn named(host: &str) -> UpstreamServer {

@@ -1,17 +1,19 @@
 //! What is known of names: asked for on a thread of its own, kept for as long as it is good, and asked for again in
 //! time, so that requests wait for DNS only where nothing is known yet.
 
+mod asking;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use asking::Order;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::dns::{Answer, Asker, LookupError, Question};
+use super::dns::{Answer, LookupError, Question};
 use super::group::Group;
 use crate::config::{ResolverRules, UpstreamAddress};
 
@@ -72,14 +74,6 @@ struct Entry {
     turns: usize,
     /// The addresses that took no connection, and when that was.
     failed: Vec<(IpAddr, Instant)>,
-}
-
-#[derive(Debug)]
-enum Order {
-    /// Resolve these groups from now on, by these rules.
-    Watch(ResolverRules, Vec<Weak<Group>>),
-    /// Ask for a name.
-    Ask(Question),
 }
 
 impl Resolver {
@@ -192,7 +186,7 @@ impl Resolver {
         if is_needless {
             return;
         }
-        let thread = self.thread.get_or_init(|| start(Arc::clone(&self.known)));
+        let thread = self.thread.get_or_init(|| asking::start(Arc::clone(&self.known)));
         if thread.send(order).is_err() {
             tracing::error!("names cannot be resolved: the thread for it has ended");
             self.known.names().clear();
@@ -377,233 +371,5 @@ impl Entry {
     }
 }
 
-/// Starts the thread that asks. It ends with the process, or when nobody can order anything any more.
-fn start(known: Arc<Known>) -> mpsc::UnboundedSender<Order> {
-    let (orders, received) = mpsc::unbounded_channel();
-    let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(Asking::new(known).obey(received)),
-        Err(error) => tracing::error!(%error, "names cannot be resolved"),
-    };
-    if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(run) {
-        tracing::error!(%error, "names cannot be resolved");
-    }
-    orders
-}
-
-/// The work of the thread.
-struct Asking {
-    known: Arc<Known>,
-    asker: Arc<Asker>,
-    rules: ResolverRules,
-    groups: Vec<Weak<Group>>,
-    /// The names in them.
-    watched: Vec<Question>,
-    running: JoinSet<(Question, Result<Answer, LookupError>)>,
-}
-
-impl Asking {
-    fn new(known: Arc<Known>) -> Self {
-        let rules = ResolverRules::default();
-        let asker = Arc::new(Asker::new(rules.clone()));
-        Self { known, asker, rules, groups: Vec::new(), watched: Vec::new(), running: JoinSet::new() }
-    }
-
-    async fn obey(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        loop {
-            let next = self.next_due();
-            let due = async {
-                match next {
-                    Some(next) => sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Ask(question)) => self.ask_if_due(&question),
-                    Some(Order::Watch(rules, groups)) => self.watch(rules, groups),
-                    None => return,
-                },
-                Some(done) = self.running.join_next() => match done {
-                    Ok((question, asked)) => self.finish(&question, asked),
-                    // Nothing that is asked is given up.
-                    Err(error) => tracing::error!(%error, "the look-up of a name has failed"),
-                },
-                () = due => {
-                    for question in self.watched.clone() {
-                        self.ask_if_due(&question);
-                    }
-                }
-            }
-        }
-    }
-
-    fn watch(&mut self, rules: ResolverRules, groups: Vec<Weak<Group>>) {
-        if self.rules != rules {
-            self.asker = Arc::new(Asker::new(rules.clone()));
-            self.rules = rules;
-        }
-        self.groups = groups;
-        let live: Vec<_> = self.groups.iter().filter_map(Weak::upgrade).collect();
-        self.watched.clear();
-        for question in live.iter().flat_map(|group| group.questions()) {
-            if !self.watched.contains(&question) {
-                self.watched.push(question);
-            }
-        }
-        self.known.names().values_mut().for_each(|entry| entry.is_watched = false);
-        for question in self.watched.clone() {
-            self.begin(&question);
-            if let Some(entry) = self.known.names().get_mut(&question) {
-                entry.is_watched = true;
-            }
-        }
-    }
-
-    /// When the first of the names in groups is to be asked for again.
-    fn next_due(&self) -> Option<Instant> {
-        let names = self.known.names();
-        let due = |question| names.get(question).filter(|entry| !entry.is_asking).map(|entry| entry.again);
-        self.watched.iter().filter_map(due).min()
-    }
-
-    fn ask_if_due(&mut self, question: &Question) {
-        let now = Instant::now();
-        let is_due = self.known.names().get(question).is_some_and(|entry| entry.again <= now);
-        if is_due {
-            self.begin(question);
-        }
-    }
-
-    fn begin(&mut self, question: &Question) {
-        let now = Instant::now();
-        {
-            let mut names = self.known.names();
-            let entry = names.entry(question.clone()).or_insert_with(|| Entry::new(now));
-            if entry.is_asking {
-                return;
-            }
-            (entry.is_asking, entry.asked) = (true, Some(now));
-        }
-        let (asker, question) = (Arc::clone(&self.asker), question.clone());
-        self.running.spawn(async move {
-            let asked = asker.ask(&question).await;
-            (question, asked)
-        });
-    }
-
-    fn finish(&self, question: &Question, asked: Result<Answer, LookupError>) {
-        let (answer, waiting, told) = self.known.finish(question, asked, self.rules.valid);
-        let is_watched = self.watched.contains(question);
-        // Of names that clients make up, each request's own line tells.
-        if let Some(told) = told.filter(|_| is_watched) {
-            told.log(question);
-        }
-        for group in self.groups.iter().filter_map(Weak::upgrade) {
-            group.answered(question, answer.as_ref());
-        }
-        // When the groups know: those who wait go on with their new servers.
-        for done in waiting {
-            let _ = done.send(());
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::upstream::dns::Found;
-
-    fn answer(ips: &[&str]) -> Answer {
-        let found = ips.iter().map(|ip| Found::at(ip.parse().unwrap())).collect();
-        Answer::of(found, Duration::from_secs(60), None).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_addresses_of_a_name_take_turns_and_one_that_failed_comes_last() {
-        let answer = answer(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
-        let mut entry = Entry::new(Instant::now());
-        let mut firsts = Vec::new();
-        for _ in 0..4 {
-            firsts.push(entry.in_turn(&answer, 80, Instant::now())[0].to_string());
-        }
-        assert_eq!(firsts, ["127.0.0.1:80", "127.0.0.2:80", "127.0.0.3:80", "127.0.0.1:80"]);
-        let failed = answer.found[1].ip;
-        entry.failed.push((failed, Instant::now()));
-        for _ in 0..3 {
-            let order = entry.in_turn(&answer, 80, Instant::now());
-            assert_eq!((order.len(), order[2].ip()), (3, failed));
-        }
-        tokio::time::advance(LAST_FOR).await;
-        let firsts: Vec<_> = (0..3).map(|_| entry.in_turn(&answer, 80, Instant::now())[0].ip()).collect();
-        assert!(firsts.contains(&failed), "{firsts:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_are_good_for_their_ttl_within_bounds_and_failures_briefly() {
-        let (known, question) = (Known::default(), Question::Host("app".into()));
-        let again = |asked, valid| {
-            known.finish(&question, asked, valid);
-            known.names()[&question].again - Instant::now()
-        };
-        let ttl = |seconds| Ok(Answer { ttl: Duration::from_secs(seconds), ..answer(&["10.0.0.1"]) });
-        assert_eq!(again(ttl(60), None), Duration::from_secs(60));
-        assert_eq!(again(ttl(0), None), SHORTEST);
-        assert_eq!(again(ttl(86_400), None), LONGEST);
-        assert_eq!(again(ttl(60), Some(Duration::from_secs(3600))), Duration::from_secs(3600));
-        for seconds in [1, 1, 2, 5, 5] {
-            assert_eq!(again(Err(LookupError::NoName), None), Duration::from_secs(seconds));
-        }
-        // The last good one stays.
-        assert!(known.outcome(&question).is_ok());
-        assert_eq!(again(Err(LookupError::NoName), None), Duration::from_secs(5));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_used_for_a_while_after_its_time_but_not_once_it_is_doubted() {
-        let (known, question) = (Known::default(), Question::Host("app".into()));
-        let is = |usable: io::Result<Usable>| match usable.unwrap() {
-            Usable::Good(_) => "good",
-            Usable::Stale(_) => "stale",
-            Usable::Wait(_) => "wait",
-        };
-        assert_eq!(is(known.usable(&question)), "wait");
-        known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
-        assert_eq!(is(known.usable(&question)), "good");
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(is(known.usable(&question)), "stale");
-        known.names().get_mut(&question).unwrap().is_doubted = true;
-        assert_eq!(is(known.usable(&question)), "wait");
-        known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
-        tokio::time::advance(Duration::from_secs(60) + STALE).await;
-        assert_eq!(is(known.usable(&question)), "wait");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_bounded_number_of_names_is_known_and_those_of_groups_stay() {
-        let known = Known::default();
-        for number in 0..MOST + 10 {
-            let question = Question::Host(number.to_string());
-            known.usable(&question).map(drop).unwrap();
-            known.names().get_mut(&question).unwrap().is_watched = number == 0;
-            tokio::time::advance(Duration::from_millis(1)).await;
-        }
-        let names = known.names();
-        let has = |number: usize| names.contains_key(&Question::Host(number.to_string()));
-        assert_eq!((names.len(), has(0), has(1), has(MOST + 9)), (MOST, true, false, true));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn connections_to_an_address_that_has_gone_are_known() {
-        let (resolver, question) = (Resolver::default(), Question::Host("app".into()));
-        let (gone, since): (SocketAddr, _) = ("10.0.0.1:80".parse().unwrap(), Instant::now());
-        resolver.known.finish(&question, Ok(answer(&["10.0.0.1", "10.0.0.2"])), None);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        resolver.known.finish(&question, Ok(answer(&["10.0.0.2"])), None);
-        assert!(resolver.has_left(gone, since));
-        assert!(!resolver.has_left("10.0.0.2:80".parse().unwrap(), since));
-        // Once it is back, new ones are as good as any.
-        tokio::time::advance(Duration::from_secs(1)).await;
-        resolver.known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
-        assert!(!resolver.has_left(gone, Instant::now()));
-    }
-}
+mod tests;

@@ -190,10 +190,8 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
         return refused(&format!("`{text}` is not a URL"), without_scheme(text));
     };
     let lower = scheme.to_ascii_lowercase();
-    let (is_srv, scheme) = match lower.strip_prefix("srv+") {
-        Some(scheme) => (true, scheme),
-        None => (false, lower.as_str()),
-    };
+    let (srv, scheme) = lower.split_at(if lower.starts_with("srv+") { 4 } else { 0 });
+    let is_srv = !srv.is_empty();
     let scheme = match scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
@@ -209,13 +207,13 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
         other if strsim::damerau_levenshtein(other, "https") <= 1 => {
             return refused(
                 &format!("`{other}` is not a scheme that is known"),
-                format!("write `\"https://{rest}\"`"),
+                format!("write `\"{srv}https://{rest}\"`"),
             );
         }
         other if strsim::damerau_levenshtein(other, "http") <= 1 => {
             return refused(
                 &format!("`{other}` is not a scheme that is known"),
-                format!("write `\"http://{rest}\"`"),
+                format!("write `\"{srv}http://{rest}\"`"),
             );
         }
         other => {

@@ -85,7 +85,11 @@ fn of_service(server: Option<&mut UpstreamServer>, service: &str, host: &str) ->
     if service.is_empty() || !service.chars().all(known) || service.starts_with('.') || service.contains("..")
     {
         let help = "write its name, as in `service=http`, or all of it: `service=_http._tcp`".to_owned();
-        return Err((format!("`{service}` is not a service"), help));
+        let message = match service {
+            "" => "`service` names none".to_owned(),
+            _ => format!("`{service}` is not a service"),
+        };
+        return Err((message, help));
     }
     let Some(server) = server else { return Ok(()) };
     let UpstreamAddress::Name { host: name, .. } = &server.address else {

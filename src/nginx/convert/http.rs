@@ -173,8 +173,11 @@ impl Convert<'_> {
                 );
                 self.report(other, &text);
             }
-            let is_known = |word: &&str| !word.starts_with("status_zone=");
-            let words: Vec<&str> = first.texts().filter(is_known).collect();
+            let (unknown, words): (Vec<&str>, Vec<&str>) =
+                first.texts().partition(|word| word.starts_with("status_zone="));
+            for word in unknown {
+                self.report(&first, &format!("`{word}`: hopgate has nothing like it; the rest is carried over"));
+            }
             main.set(name, text(&first, words.join(" ")));
         }
     }

@@ -346,7 +346,10 @@ mod tests {
         assert_eq!(of("", "app.example"), format!("{whole} {behind}"));
         // As in Kubernetes.
         assert_eq!(of("options ndots:5", "app.example"), format!("{behind} {whole}"));
-        assert_eq!(of("options ndots:5", "_http._tcp.a.b.c.d").split(' ').next(), Some("_http._tcp.a.b.c.d."));
+        assert_eq!(
+            of("options ndots:5", "_http._tcp.a.b.c.d").split(' ').next(),
+            Some("_http._tcp.a.b.c.d.")
+        );
     }
 
     fn address(text: &str) -> RData {
@@ -358,7 +361,9 @@ mod tests {
 
     #[test]
     fn a_family_that_cannot_be_asked_for_does_not_hide_the_other() {
-        let v4 = || Ok((vec![address("10.0.0.2"), address("10.0.0.1"), address("10.0.0.2")], Duration::from_secs(9)));
+        let v4 = || {
+            Ok((vec![address("10.0.0.2"), address("10.0.0.1"), address("10.0.0.2")], Duration::from_secs(9)))
+        };
         let v6 = || Ok((vec![address("::1")], Duration::from_secs(7)));
         let failed = || Err(LookupError::Failed("late".into()));
         let shown = |answer: Answer| {
@@ -382,7 +387,8 @@ mod tests {
         let records = [srv(1, 0, 80), srv(1, 7, 81), srv(9, 1, 82)];
         let addresses = vec![host("10.0.0.1"), Err(LookupError::NoName), host("10.0.0.3")];
         let answer = of_records(&records, addresses, Duration::from_secs(60)).unwrap();
-        let found: Vec<_> = answer.found.iter().map(|found| (found.port, found.weight, found.is_backup)).collect();
+        let found: Vec<_> =
+            answer.found.iter().map(|found| (found.port, found.weight, found.is_backup)).collect();
         assert_eq!(found, [(Some(80), 1, false), (Some(82), 1, true)]);
         assert_eq!(answer.ttl, Duration::from_secs(5));
         let none = of_records(&records[..1], vec![Err(LookupError::NoName)], Duration::ZERO);

@@ -214,7 +214,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("hopgate-names-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let (conf, hosts) = (dir.join("resolv.conf"), dir.join("hosts"));
-        std::fs::write(&hosts, "127.0.0.7 app app.example # a comment\n::1 app\n127.0.0.8 localhost\n").unwrap();
+        std::fs::write(&hosts, "127.0.0.7 app app.example # a comment\n::1 app\n127.0.0.8 localhost\n")
+            .unwrap();
         let rules = ResolverRules { ipv6: false, ..ResolverRules::default() };
         let asker = Asker::with(rules, &conf, &hosts);
         let ask = async |host: &str| {
