@@ -457,7 +457,11 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
         (pair("one.pem", "two.key"), 1, "two.key is not that of the certificate in "),
         (pair("one.pem", "one.pem"), 1, "has no private key in it"),
         (pair("one.pem", "locked.key"), 1, "locked.key has a key that is encrypted"),
-        (pair("old.pem", "old.key"), 0, "old.pem has a certificate that expired on Thu, 04 Mar 2021 00:00:00 GMT"),
+        (
+            pair("old.pem", "old.key"),
+            0,
+            "old.pem has a certificate that expired on Thu, 04 Mar 2021 00:00:00 GMT",
+        ),
         (pair("one.pem", "one.key"), 0, ""),
         // As `openssl x509 -req` makes them without further words.
         (pair("three.pem", "three.key"), 0, ""),
