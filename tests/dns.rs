@@ -282,6 +282,20 @@ fn a_reload_keeps_addresses_and_the_load_of_each() {
 }
 
 #[test]
+fn a_reload_with_another_resolver_asks_that_one_at_once_which_may_be_a_name() {
+    let (port, upstreams) = upstreams(["127.0.0.2"]);
+    let (wrong, right) = (Dns::start(), Dns::start());
+    wrong.silence("app.example");
+    right.set("app.example", 60, &["127.0.0.2"]);
+    let url = format!("http://app.example:{port}");
+    let hopgate = Hopgate::start(&config(&wrong.resolver(""), &url, ""));
+    eventually("the wrong one is asked", || wrong.asked("app.example A") > 0);
+    let resolver = format!("resolver = \"localhost:{}\"", right.addr().port());
+    hopgate.reload_with(&config(&resolver, &url, ""));
+    assert_eq!(goes_to(&hopgate, &upstreams), 0);
+}
+
+#[test]
 fn idle_connections_to_an_address_that_has_gone_are_closed() {
     let (port, [old, new]) = upstreams(["127.0.0.2", "127.0.0.3"]);
     let dns = Dns::start();

@@ -176,7 +176,10 @@ impl Convert<'_> {
             let (unknown, words): (Vec<&str>, Vec<&str>) =
                 first.texts().partition(|word| word.starts_with("status_zone="));
             for word in unknown {
-                self.report(&first, &format!("`{word}`: hopgate has nothing like it; the rest is carried over"));
+                self.report(
+                    &first,
+                    &format!("`{word}`: hopgate has nothing like it; the rest is carried over"),
+                );
             }
             main.set(name, text(&first, words.join(" ")));
         }

@@ -68,7 +68,7 @@ impl Asking {
                 },
                 Some(done) = self.running.join_next() => match done {
                     Ok((question, asked)) => self.finish(&question, asked),
-                    // Nothing that is asked is given up.
+                    Err(error) if error.is_cancelled() => {}
                     Err(error) => tracing::error!(%error, "the look-up of a name has failed"),
                 },
                 () = due => {
@@ -84,6 +84,7 @@ impl Asking {
         if self.rules != rules {
             self.asker = Arc::new(Asker::new(rules.clone()));
             self.rules = rules;
+            self.begin_anew();
         }
         self.groups = groups;
         let live: Vec<_> = self.groups.iter().filter_map(Weak::upgrade).collect();
@@ -100,6 +101,17 @@ impl Asking {
                 entry.is_watched = true;
             }
         }
+    }
+
+    /// Gives up what is being asked, and asks for it by the new rules.
+    fn begin_anew(&mut self) {
+        self.running.abort_all();
+        let asking: Vec<_> = {
+            let mut names = self.known.names();
+            let asking = names.iter_mut().filter(|(_, entry)| entry.is_asking);
+            asking.map(|(question, entry)| (entry.is_asking = false, question.clone()).1).collect()
+        };
+        asking.iter().for_each(|question| self.begin(question));
     }
 
     /// When the first of the names in groups is to be asked for again.
