@@ -15,7 +15,7 @@ fn upstreams<const N: usize>(ips: [&str; N]) -> (u16, [Upstream; N]) {
         let first = Upstream::listen_at(format!("{}:0", ips[0]).parse().expect("an address"));
         let port: u16 = first.addr().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let is_free = |ip: &&str| std::net::TcpListener::bind(format!("{ip}:{port}")).is_ok();
-        if !ips[1..].iter().all(|ip| is_free(&ip)) {
+        if !ips[1..].iter().all(is_free) {
             continue;
         }
         let mut first = Some(first);

@@ -1,8 +1,6 @@
 //! `resolver` and `resolver_timeout`: who is asked for the addresses of names.
 
 use std::net::Ipv6Addr;
-use std::ops::Range;
-use std::time::Duration;
 
 use super::Check;
 use crate::config::error::Mistake;
@@ -10,6 +8,7 @@ use crate::config::file::Top;
 use crate::config::read::nearest;
 use crate::config::units::{self, Wrong};
 use crate::config::{ResolverRules, UpstreamAddress};
+use crate::upstream::resolve::SHORTEST;
 
 /// What may stand among the addresses.
 const PARAMETERS: [&str; 3] = ["valid", "ipv4", "ipv6"];
@@ -26,17 +25,16 @@ impl Check<'_> {
         let (mut off, mut is_wrong) = (None, false);
         for entry in &written.get_ref().0 {
             for word in entry.get_ref().split_whitespace() {
-                match self.word(word, entry.span(), &mut rules) {
-                    Ok(true) => off = Some(entry.span()),
-                    Ok(false) => {}
-                    Err(mistake) => {
-                        is_wrong = true;
-                        self.mistakes.push(mistake);
-                    }
+                if let Err(Wrong { message, help }) = take(word, &mut rules) {
+                    is_wrong = true;
+                    self.mistakes.push(Mistake::new(entry.span(), message).maybe_help(help));
+                }
+                if !rules.ipv4 && !rules.ipv6 {
+                    off.get_or_insert(entry.span());
                 }
             }
         }
-        if let Some(span) = off.filter(|_| !rules.ipv4 && !rules.ipv6) {
+        if let Some(span) = off {
             let mistake = Mistake::new(span, "with `ipv4=off` and `ipv6=off` no address is left to ask for");
             self.mistakes.push(mistake.help("leave one of them out"));
         } else if rules.servers.is_empty() && !is_wrong {
@@ -47,51 +45,46 @@ impl Check<'_> {
         }
         rules
     }
+}
 
-    /// Takes one word; whether it has switched a kind of addresses off.
-    fn word(&mut self, word: &str, span: Range<usize>, rules: &mut ResolverRules) -> Result<bool, Mistake> {
-        let clean = word.trim_end_matches(';');
-        if clean != word {
-            let mistake = Mistake::new(span, "there is no `;` at the end of a value");
-            return Err(mistake.help(format!("write `{clean}`")));
+/// Takes one word of `resolver`.
+fn take(word: &str, rules: &mut ResolverRules) -> Result<(), Wrong> {
+    let clean = word.trim_end_matches(';');
+    if clean != word {
+        return Err(Wrong::new("there is no `;` at the end of a value", format!("write `{clean}`")));
+    }
+    let Some((name, value)) = word.split_once('=') else {
+        let server = server(word)
+            .map_err(|wrong| Wrong { message: format!("`resolver`: {}", wrong.message), ..wrong })?;
+        rules.servers.push(server);
+        return Ok(());
+    };
+    match (name, value) {
+        ("valid", time) => {
+            let time = match units::time(time) {
+                Ok(time) if time < SHORTEST => Err("answers are good for 1s at least".to_owned()),
+                read => read.map_err(|wrong| wrong.message),
+            };
+            let wrong =
+                |message| Wrong::new(format!("`valid`: {message}"), "write a time, as in `valid=30s`");
+            rules.valid = Some(time.map_err(wrong)?);
         }
-        let Some((name, value)) = word.split_once('=') else {
-            rules.servers.push(server(word).map_err(|Wrong { message, help }| {
-                Mistake::new(span, format!("`resolver`: {message}")).maybe_help(help)
-            })?);
-            return Ok(false);
-        };
-        match (name, value) {
-            ("valid", time) => {
-                let time = match units::time(time) {
-                    Ok(time) if time < Duration::from_secs(1) => {
-                        Err("answers are good for 1s at least".to_owned())
-                    }
-                    read => read.map_err(|wrong| wrong.message),
-                };
-                rules.valid = Some(time.map_err(|message| {
-                    Mistake::new(span, format!("`valid`: {message}")).help("write a time, as in `valid=30s`")
-                })?);
-                Ok(false)
-            }
-            ("ipv4" | "ipv6", "on") => Ok(false),
-            ("ipv4" | "ipv6", "off") => {
-                *(if name == "ipv4" { &mut rules.ipv4 } else { &mut rules.ipv6 }) = false;
-                Ok(true)
-            }
-            ("ipv4" | "ipv6", _) => {
-                let mistake = Mistake::new(span, format!("`{name}` is `on` or `off`, not `{value}`"));
-                Err(mistake.help(format!("write `{name}=off`")))
-            }
-            _ => {
-                let mistake = Mistake::new(span, format!("`{name}` is not a parameter of `resolver`"));
-                Err(match nearest(name, &PARAMETERS) {
-                    Some(meant) => mistake.help(format!("did you mean `{meant}={value}`?")),
-                    None => mistake.help("it has `valid=TIME`, `ipv4=off` and `ipv6=off`"),
-                })
-            }
+        ("ipv4" | "ipv6", "on") => {}
+        ("ipv4", "off") => rules.ipv4 = false,
+        ("ipv6", "off") => rules.ipv6 = false,
+        ("ipv4" | "ipv6", _) => {
+            let message = format!("`{name}` is `on` or `off`, not `{value}`");
+            return Err(Wrong::new(message, format!("write `{name}=off`")));
+        }
+        _ => {
+            let help = match nearest(name, &PARAMETERS) {
+                Some(meant) => format!("did you mean `{meant}={value}`?"),
+                None => "it has `valid=TIME`, `ipv4=off` and `ipv6=off`".to_owned(),
+            };
+            return Err(Wrong::new(format!("`{name}` is not a parameter of `resolver`"), help));
         }
     }
+    Ok(())
 }
 
 /// A DNS server: an address or a name, with its port unless that is 53.
