@@ -148,13 +148,14 @@ impl Asking {
 
     fn finish(&self, question: &Question, asked: Result<Answer, LookupError>) {
         let (answer, waiting, told) = self.known.finish(question, asked, self.rules.valid);
+        for group in self.groups.iter().filter_map(Weak::upgrade) {
+            group.answered(question, answer.as_ref());
+        }
+        // What the log says holds from the next request on.
         let is_watched = self.watched.contains(question);
         // Of names that clients make up, each request's own line tells.
         if let Some(told) = told.filter(|_| is_watched) {
             told.log(question);
-        }
-        for group in self.groups.iter().filter_map(Weak::upgrade) {
-            group.answered(question, answer.as_ref());
         }
         // When the groups know: those who wait go on with their new servers.
         for done in waiting {
