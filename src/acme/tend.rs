@@ -79,7 +79,7 @@ impl Tender {
         if let Some(certificate) = self.store.certificate(&self.names) {
             self.take(certificate);
         }
-        self.tell_of_wait("; a reload tries it now");
+        self.tell_of_wait();
         loop {
             let now = SystemTime::now();
             if self.start() <= now {
@@ -94,12 +94,17 @@ impl Tender {
                 tokio::select! {
                     () = tokio::time::sleep(nap) => {}
                     () = again.notified() => {
-                        self.notes.not_before = self.notes.retry_after;
-                        self.tell_of_wait(": the CA does not want to be asked before");
+                        self.hurry();
+                        self.tell_of_wait();
                     }
                 }
             }
         }
+    }
+
+    /// The operator may have changed something: the next attempt waits for nothing but the CA's own word.
+    pub(super) fn hurry(&mut self) {
+        self.notes.not_before = self.notes.retry_after;
     }
 
     /// When the next attempt is.
@@ -107,7 +112,11 @@ impl Tender {
         self.renewal.max(self.notes.not_before.unwrap_or(self.renewal))
     }
 
-    fn tell_of_wait(&self, why: &str) {
+    fn tell_of_wait(&self) {
+        let why = match self.notes.retry_after == self.notes.not_before {
+            true => ": the CA does not want to be asked before",
+            false => "; a reload tries it now",
+        };
         let now = SystemTime::now();
         if let Ok(wait) = self.start().duration_since(now)
             && self.renewal <= now
