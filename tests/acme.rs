@@ -42,6 +42,25 @@ fn a_first_certificate_comes_by_tls_alpn_01() {
 }
 
 #[test]
+fn certificates_with_a_name_in_common_come_by_tls_alpn_01() {
+    let site = Site::new();
+    let other = free_addr();
+    let ca = Pebble { http: free_addr(), ..site.ca() }.start();
+    let config = site.config(&ca.acme(&site.store()), r#"["a.test", "www.a.test"]"#);
+    let config = format!(
+        "{}\n[[server]]\nlisten = \"{other} ssl\"\nserver_name = [\"b.test\", \"www.a.test\"]\ntls = \"acme\"\n\
+         return = \"200 other\"\n",
+        config.replace(&format!("\"{}\", ", site.plain), "")
+    );
+    let hopgate = Hopgate::start(&config);
+    hopgate.wait_for_log("the certificate for a.test and www.a.test is in use");
+    hopgate.wait_for_log("the certificate for b.test and www.a.test is in use");
+    assert!(!hopgate.log().contains("no certificate for"), "{}", hopgate.log());
+    assert_eq!(site.get("www.a.test", &ca.root()).as_deref(), Ok("the app"));
+    assert_eq!(get_over_tls(other, "www.a.test", &ca.root()).as_deref(), Ok("other"));
+}
+
+#[test]
 fn where_one_proof_fails_the_other_is_tried_and_is_the_first_one_from_then_on() {
     let site = Site::new();
     let ca = Pebble { http: free_addr(), lifetime: 3, ..site.ca() }.start();

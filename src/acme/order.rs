@@ -38,12 +38,16 @@ pub async fn order(
     kind: Kind,
     challenges: &Arc<Challenges>,
 ) -> Result<String, Failure> {
+    let reserved = match kind {
+        Kind::Http01 => None,
+        Kind::TlsAlpn01 => Some(challenges.reserve(wish.names.all()).await),
+    };
     let mut order = place(account, wish).await?;
     let offered = offer(&mut order, kind, challenges).await?;
     if !offered.is_empty() {
         await_proof(&mut order, kind).await?;
     }
-    drop(offered);
+    drop((offered, reserved));
     finish(&mut order, wish.names).await
 }
 
