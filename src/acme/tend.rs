@@ -243,7 +243,8 @@ impl Tender {
                 Err(failure) => return Err(failure),
             }
         }
-        Err(tried.unwrap_or_else(|| Failure::NoChallenge(self.names.first().to_owned(), Vec::new())))
+        // Wherever there is a listener, there is a challenge that can be tried.
+        Err(tried.unwrap_or_else(|| Failure::NoChallenge(self.names.first().to_owned(), Kind::Http01)))
     }
 
     /// All of them at first; after a failure one at a time in turn, since the CA counts what fails.
