@@ -187,10 +187,12 @@ fn a_broken_store_is_told_and_mended() {
     fs::set_permissions(site.file("account.json"), fs::Permissions::from_mode(0o644))
         .expect("a mode can be set");
     let hopgate = site.start(&ca, "\"a.test\"");
-    hopgate.wait_for_log("the certificate for a.test cannot be used, another one is ordered");
+    let said = "the certificate for a.test cannot be used, another one is ordered";
+    hopgate.wait_for_log(said);
     hopgate.wait_for_log("account.json is not an account");
     hopgate.wait_for_log("others could use");
     hopgate.wait_for_log("the certificate for a.test is in use");
+    assert_eq!(hopgate.log().matches(said).count(), 1, "{}", hopgate.log());
     assert_eq!(mode(&site.file("account.json")), 0o600);
     assert_eq!(site.get("a.test", &ca.root()).as_deref(), Ok("the app"));
 }
