@@ -134,14 +134,20 @@ impl Challenges {
         loop {
             // Before the look, so that nothing is missed behind it.
             let freed = self.freed.notified();
-            let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-            if !names.iter().any(|name| reserved.contains(name)) {
-                reserved.extend(names.iter().cloned());
+            if self.reserve_now(names) {
                 return Reserved { challenges: Arc::clone(self), names: names.to_vec() };
             }
-            drop(reserved);
             freed.await;
         }
+    }
+
+    fn reserve_now(&self, names: &[String]) -> bool {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let are_free = !names.iter().any(|name| reserved.contains(name));
+        if are_free {
+            reserved.extend(names.iter().cloned());
+        }
+        are_free
     }
 
     fn look<T>(&self, look: impl FnOnce(&Pending) -> T) -> T {
