@@ -31,6 +31,8 @@ pub(super) struct Facts {
     pub(super) in_use: HashSet<String>,
     /// Groups that other gateways than HTTP have, and nothing else.
     pub(super) of_gateways: HashSet<String>,
+    /// Whether an address takes the PROXY protocol.
+    pub(super) takes_proxy_protocol: bool,
     /// Whether `https` is the value of a variable, as it may be before `://` in a `proxy_pass`.
     pub(super) says_https: bool,
 }
@@ -54,6 +56,8 @@ impl Facts {
             if !super::off::is_off(directive) {
                 self.in_use.insert(directive.name().to_owned());
             }
+            self.takes_proxy_protocol |= directive.name() == "listen"
+                && directive.texts().skip(1).any(|word| word == "proxy_protocol");
             self.says_https |= matches!(directive.name(), "set" | "map" | "default")
                 && directive.texts().any(|word| matches!(word, "https" | "$scheme"))
                 || directive.name() == "proxy_pass" && directive.arg(0).starts_with("$scheme");

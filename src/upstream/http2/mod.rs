@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::config::{KeepAlive, UpstreamAddress};
 use crate::http2::{ClientStream, Http2Stream};
 use crate::io::Stream;
+use crate::proxy_protocol::Outgoing;
 use crate::shared::Local;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::pool::Uses;
@@ -43,6 +44,8 @@ pub struct Key {
     pub address: UpstreamAddress,
     /// How connections to it are secured.
     pub secured: Option<Secured>,
+    /// Whose connections they are, as the server is told.
+    pub header: Option<Outgoing>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ struct Server {
 struct Connection {
     requests: SendRequest<Bytes>,
     secured: Option<Secured>,
+    header: Option<Outgoing>,
     /// Where it goes to, if the server is a name.
     address: Option<SocketAddr>,
     since: Instant,
@@ -208,7 +212,8 @@ impl Connection {
         if is_used_up || rules.connections == 0 {
             self.is_retired.set(true);
         }
-        let uses = Uses { since: self.since, requests, address: self.address, secured: self.secured.clone() };
+        let (secured, header) = (self.secured.clone(), self.header);
+        let uses = Uses { since: self.since, requests, address: self.address, secured, header };
         let requests = self.requests.clone();
         let slot = Slot { connection: self, timeout: rules.timeout, asked: None };
         (Stream::Http2(Box::new(Http2Stream::Client(ClientStream::new(requests, slot)))), uses)
