@@ -313,9 +313,7 @@ impl Page<'_> {
         }
         if let Some(header) = &upstream.header {
             let place = self.paint(Ink::Faint, &self.place(upstream.header_line));
-            self.line(&format!(
-                "by the PROXY protocol: a connection for this client alone, which begins with"
-            ));
+            self.line("by the PROXY protocol: a connection for this client alone, which begins with");
             self.line(&format!("  {header}  {place}"));
         }
         if let Some(tls) = &upstream.tls {
