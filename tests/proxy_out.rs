@@ -334,6 +334,45 @@ fn a_connection_in_http2_is_shared_by_nobody() {
 }
 
 #[test]
+fn idle_connections_in_http2_are_no_more_than_keepalive_says() {
+    let upstream = Http2Upstream::listen();
+    let introduced = Introduced::start(upstream.addr());
+    let hopgate = Hopgate::start(&format!(
+        "workers = 1\n[upstream.app]\nserver = '{}'\nkeepalive = 2\n[[server]]\nlisten = '127.0.0.1:0'\n\
+         [[server.location]]\npath = '/'\nproxy_pass = 'http://app'\nproxy_http_version = '2'\n\
+         proxy_protocol = 'v1'\n",
+        introduced.addr()
+    ));
+    let begin = || {
+        let mut client = hopgate.connect();
+        client.send(GET);
+        let connection = upstream.accept();
+        let asked = connection.request().expect("GET", "/");
+        (client, connection, asked)
+    };
+    let served = || {
+        let (mut client, connection, asked) = begin();
+        asked.respond("ok");
+        client.expect_status(200);
+        (client, connection)
+    };
+    // One that is in use is none of them.
+    let (mut busy_client, busy, asked) = begin();
+    let (_one, of_one) = served();
+    let (mut two, of_two) = served();
+    let (mut three, of_three) = served();
+    of_one.expect_end();
+    for (client, connection) in [(&mut two, &of_two), (&mut three, &of_three)] {
+        ask(client, connection).respond("ok");
+        client.expect_status(200);
+    }
+    asked.respond("ok");
+    busy_client.expect_status(200);
+    ask(&mut busy_client, &busy).respond("ok");
+    busy_client.expect_status(200);
+}
+
+#[test]
 fn the_streams_of_one_client_share_its_connection_also_while_it_is_opened() {
     let upstream = Http2Upstream::listen();
     let introduced = Introduced::start(upstream.addr());
