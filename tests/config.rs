@@ -171,6 +171,22 @@ fn the_files_in_the_manual_and_in_the_readme_are_right() {
 }
 
 #[test]
+fn the_files_for_balancers_load_without_a_warning() {
+    let page = include_str!("../docs/balancers.md");
+    let files: Vec<_> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        // There are no such certificates here.
+        let file: String =
+            file.lines().filter(|line| !line.starts_with("ssl_")).map(|line| format!("{line}\n")).collect();
+        let config = Config::parse("docs", &file.replace("443 ssl ", "8080 "))
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(config.warnings.is_empty(), "{}", config.warnings.render(false));
+    }
+}
+
+#[test]
 fn every_field_that_the_manual_says_to_be_dropped_is_one_of_a_proxy_about_its_client() {
     let list = MANUAL.split("\nFrom peers that are not in").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<_> = list.split('`').skip(7).step_by(2).collect();
@@ -194,7 +210,11 @@ fn every_variable_in_the_manual_is_one() {
 fn settings(config: &Config) -> String {
     let mut settings = format!(
         "{:?} {:?} {:?} {:?}\n{:#?}\n",
-        config.workers, config.shutdown_timeout, config.max_connections, config.error_log, config.upstreams
+        config.workers,
+        (config.shutdown_timeout, config.shutdown_delay),
+        config.max_connections,
+        config.error_log,
+        config.upstreams
     );
     for server in &config.servers {
         settings += &format!(
@@ -486,6 +506,11 @@ fn tls_on_the_command_line_is_answered_with_where_it_is_written() {
         stderr.contains("TLS needs a certificate, and that needs a file; write a configuration"),
         "{stderr}"
     );
+    let output = hopgate(&["run", "--listen", "8080 http2", "--upstream", "http://127.0.0.1:3000"]);
+    let stderr = text(&output.stderr);
+    let said =
+        "`http2` behind an address needs a file; write a configuration with `listen = \"8080 http2\"`\n";
+    assert!(output.status.code() == Some(2) && stderr.contains(said), "{stderr}");
 }
 
 #[test]

@@ -327,12 +327,14 @@ fn hopgates_agree_on_the_server_of_a_client_whatever_order_they_were_told() {
         let top = |method: &str| {
             format!("{}\n[upstream.app]\nserver = \"app.example:{port}\"\n{method}", dns.resolver(""))
         };
-        for method in ["ip_hash = true", "hash = \"$uri\"", "hash = \"$uri consistent\""] {
+        for method in
+            ["ip_hash = true", "hash = \"$uri\"", "hash = \"$uri consistent\"", "hash = \"$uri rendezvous\""]
+        {
             let hopgate = Hopgate::start(&config(&top(method), "http://app", ""));
             chosen.push(goes_to(&hopgate, &upstreams));
         }
     }
-    assert_eq!(chosen[..3], chosen[3..]);
+    assert_eq!(chosen[..4], chosen[4..]);
 }
 
 #[test]

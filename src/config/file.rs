@@ -97,6 +97,7 @@ section! {
     Top at Top {
         workers: AutoOr,
         shutdown_timeout: Duration,
+        shutdown_delay: Duration,
         max_connections: u64,
         max_connections_per_ip: u64,
         error_log: TextOr<ErrorLog>,
@@ -108,6 +109,7 @@ section! {
         limit_req_zone: Named<LimitReqZone>,
         limit_conn_zone: Named<LimitConnZone>,
         acme: Only<Acme>,
+        health: Only<Health>,
         server: Tables<Server>,
     }
     for_servers: ForServers,
@@ -192,6 +194,13 @@ section! {
 }
 
 section! {
+    /// `[health]`
+    Health at Health {
+        listen: OneOrMany<String>,
+    }
+}
+
+section! {
     /// `[upstream.NAME]`
     Upstream at Upstream {
         server: OneOrMany<TextOr<UpstreamServer>>,
@@ -243,6 +252,7 @@ section! {
         client_max_body_size: OffOr<Size>,
         proxy_set_header: Named<String>,
         proxy_http_version: String,
+        proxy_protocol: FlagOr,
         proxy_pass_trailers: bool,
         websocket: bool,
         upgrade: OneOrMany<String>,
@@ -455,6 +465,8 @@ pub enum Level {
     Upstream,
     /// `[acme]`
     Acme,
+    /// `[health]`
+    Health,
     /// An entry of `listen`.
     Listen,
     /// An entry of `server` of an upstream.
@@ -477,12 +489,13 @@ pub enum Level {
 
 impl Level {
     /// All of them, those first where a key is most likely meant to stand.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Location,
         Self::Server,
         Self::Top,
         Self::Upstream,
         Self::Acme,
+        Self::Health,
         Self::Map,
         Self::RewriteStep,
         Self::Return,
@@ -509,6 +522,7 @@ impl Level {
             Self::Map => Map::keys(),
             Self::Upstream => Upstream::keys(),
             Self::Acme => Acme::keys(),
+            Self::Health => Health::keys(),
             Self::Listen => Listen::keys(),
             Self::UpstreamServer => UpstreamServer::keys(),
             Self::ErrorLog => ErrorLog::keys(),
@@ -532,6 +546,7 @@ impl Level {
             Self::Map => "in a `[[map]]`",
             Self::Upstream => "in an `[upstream.NAME]`",
             Self::Acme => "in `[acme]`",
+            Self::Health => "in `[health]`",
             Self::Listen => "in an entry of `listen`: `{ address = \"8080\", default_server = true }`",
             Self::UpstreamServer => {
                 "in a server of an upstream: `{ address = \"10.0.0.1:3000\", weight = 2 }`"

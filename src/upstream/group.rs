@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::balance::{Lease, Members};
 use super::dns::{Answer, Found, Question, is_localhost};
-use crate::config::{Upstream, UpstreamAddress, UpstreamServer};
+use crate::config::{Balance, Upstream, UpstreamAddress, UpstreamServer};
 
-/// The most units of weight of a group whose weights come from SRV records; beyond it, all are made less in
-/// proportion. The ring of a consistent hash has 160 points for each.
+/// The most units of weight on the ring of a consistent hash, which has 160 points for each. Addresses and SRV records
+/// can make them more than `check` allows: then all are made less in proportion.
 const MOST_WEIGHT: u64 = 10_000;
 
 /// How long the servers of a new group that need no look-up wait for those that do.
@@ -271,7 +271,9 @@ fn resolved(written: &Upstream, outcomes: &[(Question, Outcome)]) -> Upstream {
     if servers.iter().all(|server| server.is_down) {
         servers.append(&mut nameless);
     }
-    limit_weight(&mut servers);
+    if matches!(written.balance, Balance::Hash { is_consistent: true, .. }) {
+        limit_weight(&mut servers);
+    }
     Upstream { servers, ..written.clone() }
 }
 
@@ -305,7 +307,8 @@ fn limit_weight(servers: &mut [UpstreamServer]) {
 mod tests {
     use super::super::choice::Choice;
     use super::*;
-    use crate::config::{Balance, KeepAlive};
+    use crate::config::KeepAlive;
+    use crate::routing::variables::Template;
 
     fn upstream(servers: Vec<UpstreamServer>) -> Upstream {
         Upstream {
@@ -382,7 +385,9 @@ mod tests {
         let both = vec![found("10.0.0.1", 60_000, false), found("10.0.0.2", 30_000, true)];
         let answer = Arc::new(Answer::of(both, Duration::from_secs(60), None).unwrap());
         let of = |server| {
-            let group = Group::new(upstream(vec![server]), &[]);
+            let key = Template::parse("$uri").unwrap();
+            let balance = Balance::Hash { key, is_consistent: true };
+            let group = Group::new(Upstream { balance, ..upstream(vec![server]) }, &[]);
             group.answered(&Question::Service("_http._tcp.a".into()), Some(&answer));
             let current = group.current();
             let servers = current.upstream.servers.iter();
