@@ -24,6 +24,10 @@ use crate::tls::session::TlsSession;
 /// only its own direction and wait for the answer; it may as well be gone, which looks the same.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
 
+/// How long after it was accepted a connection is kept in a drain for what its client has to say first: as long as
+/// a handshake and a head may take over a long line. A browser that has connected ahead of need holds up no drain.
+const FIRST_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long a connection that was ended is still read from.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,8 @@ pub struct Client {
     pub task: TaskGuard,
     /// Its share of `max_connections`.
     pub permit: Permit,
+    /// When it was accepted.
+    pub accepted: Instant,
     /// When the client said that it will send nothing more.
     pub half_closed: Option<Instant>,
     /// The configuration that its listener belonged to.
@@ -153,6 +159,16 @@ impl Client {
             }
         }
         Watch::Present
+    }
+
+    /// Waits for the first that a client has to say, until `deadline`. In a drain only for a moment after it has connected:
+    /// a client that came right before is about to ask, and would take a close for a failure.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        match self.task.phase(cx) {
+            Phase::Serving => self.timer.poll(cx, deadline),
+            Phase::Draining(_) => self.timer.poll(cx, deadline.min(self.accepted + FIRST_WITHIN)),
+            Phase::Killed => Poll::Ready(()),
+        }
     }
 
     /// The time by which something must have moved, and what it means if nothing has: `timeout` after the

@@ -107,6 +107,28 @@ fn sigterm_lets_requests_finish_and_closes_what_is_idle() {
 }
 
 #[test]
+fn a_client_that_has_connected_right_before_sigterm_is_served() {
+    let upstream = Upstream::listen();
+    let mut hopgate = Hopgate::in_front_of(&upstream);
+    let mut fresh = hopgate.connect();
+    // Accepted, as the connection behind it is.
+    hopgate.settle();
+    hopgate.signal("TERM");
+    hopgate.wait_for_log("draining");
+    let addr = hopgate.addr();
+    eventually("new connections are refused", || std::net::TcpStream::connect(addr).is_err());
+    fresh.send(GET);
+    let mut server = upstream.accept();
+    server.head();
+    server.respond("served");
+    let response = fresh.expect_status(200);
+    assert!(response.head.has_member("Connection", "close"), "{}", response.head);
+    fresh.expect_eof();
+    fresh.close();
+    assert_eq!(hopgate.wait_exit().code(), Some(0));
+}
+
+#[test]
 fn sigterm_closes_tunnels_within_the_grace_period() {
     let upstream = Upstream::listen();
     let mut hopgate = Hopgate::with_top(&upstream, r#"shutdown_timeout = "500ms""#);

@@ -310,6 +310,7 @@ impl Serving {
             timer: Timer::new(),
             task: self.local.tasks.enter(),
             permit,
+            accepted: started,
             half_closed: None,
             accepted_under: Arc::clone(&self.accepted_under),
         };

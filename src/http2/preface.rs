@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::server::connection;
-use crate::server::tasks::Phase;
 use crate::shared::Local;
 
 /// What a client sends that knows that it speaks HTTP/2, RFC 9113 §3.4.
@@ -55,10 +54,7 @@ async fn look(local: &Local, client: &mut Client) -> Option<Spoken> {
                 Poll::Ready(Ok(count)) => client.peer.ahead.extend_from_slice(&buffers.input[..count]),
             }
         }
-        match client.task.phase(cx) {
-            Phase::Serving => client.timer.poll(cx, deadline).map(|()| None),
-            Phase::Draining(_) | Phase::Killed => Poll::Ready(None),
-        }
+        client.poll_first(cx, deadline).map(|()| None)
     })
     .await
 }

@@ -147,12 +147,13 @@ impl Waiting {
         since: Instant,
     ) -> Poll<Option<Arrival>> {
         let Some(first_byte) = self.first_byte else {
+            if client.info.requests == 0 {
+                return client.poll_first(cx, since + limits.header_timeout).map(|()| None);
+            }
             if client.task.phase(cx) != Phase::Serving {
                 return Poll::Ready(None);
             }
-            let patience =
-                if client.info.requests == 0 { limits.header_timeout } else { limits.keepalive_timeout };
-            return client.timer.poll(cx, since + patience).map(|()| None);
+            return client.timer.poll(cx, since + limits.keepalive_timeout).map(|()| None);
         };
         if client.task.phase(cx) == Phase::Killed {
             return Poll::Ready(None);

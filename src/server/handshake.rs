@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -14,7 +14,6 @@ use crate::client::Client;
 use crate::http2;
 use crate::io::{Peer, Stream};
 use crate::server::connection;
-use crate::server::tasks::Phase;
 use crate::shared::Local;
 use crate::tls::hello::{First, Hello, UNRECOGNIZED_NAME, look};
 use crate::tls::server::TlsServer;
@@ -57,7 +56,7 @@ async fn first(local: &Rc<Local>, client: &mut Client, deadline: Instant) -> Opt
             }
         }
         drop(buffers);
-        poll_patience(cx, client, deadline).map(|()| None)
+        client.poll_first(cx, deadline).map(|()| None)
     })
     .await
 }
@@ -105,7 +104,7 @@ async fn handshake(
         if let Poll::Ready(done) = tls.poll_handshake(cx) {
             return Poll::Ready(Some(done));
         }
-        poll_patience(cx, &mut client, deadline).map(|()| None)
+        client.poll_first(cx, deadline).map(|()| None)
     })
     .await?;
     Some((client, done))
@@ -145,14 +144,6 @@ async fn speak(local: Rc<Local>, client: Client, refused: Option<&'static str>) 
 async fn leave(local: &Local, mut client: Client, alert: &[u8], timeout: Duration) {
     if !alert.is_empty() && client.send(alert, timeout).await {
         client.linger(&local.buffers).await;
-    }
-}
-
-/// Until it is too late, or the process ends.
-fn poll_patience(cx: &mut Context<'_>, client: &mut Client, deadline: Instant) -> Poll<()> {
-    match client.task.phase(cx) {
-        Phase::Serving => client.timer.poll(cx, deadline),
-        Phase::Draining(_) | Phase::Killed => Poll::Ready(()),
     }
 }
 

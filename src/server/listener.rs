@@ -358,6 +358,7 @@ impl Acceptor {
             timer: Timer::new(),
             task: local.tasks.enter(),
             permit,
+            accepted: Instant::now(),
             half_closed: None,
             accepted_under: state,
         };

@@ -63,10 +63,10 @@ async fn header(local: &Local, client: &mut Client) -> Result<(Said, Tlvs), End>
                 Err(why) => return Poll::Ready(Err(End::Wrong(why))),
             }
         }
-        match client.task.phase(cx) {
-            Phase::Serving => client.timer.poll(cx, deadline).map(|()| Err(End::Late)),
-            Phase::Draining(_) | Phase::Killed => Poll::Ready(Err(End::Left)),
-        }
+        client.poll_first(cx, deadline).map(|()| match client.task.current_phase() {
+            Phase::Serving => Err(End::Late),
+            Phase::Draining(_) | Phase::Killed => Err(End::Left),
+        })
     })
     .await
 }
