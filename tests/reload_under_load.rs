@@ -1,4 +1,5 @@
-//! A thousand tunnels, requests and downloads go on while the configuration changes under them, and no byte is lost.
+//! Two thousand tunnels, requests and downloads go on while the configuration changes under them, and no byte is lost;
+//! nothing of the configurations that are gone stays.
 
 mod support;
 
@@ -16,16 +17,22 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use support::{Hopgate, Noise, eventually, free_addr};
+use support::{Authority, Dir, Hopgate, Noise, eventually, free_addr};
 
-const RAW_TUNNELS: usize = 500;
-const WEBSOCKETS: usize = 500;
+const RAW_TUNNELS: usize = 1000;
+const WEBSOCKETS: usize = 1000;
 const KEPT_ALIVE: usize = 16;
 const ONE_BY_ONE: usize = 8;
 const DOWNLOADS: usize = 8;
 const CLIENTS: usize = RAW_TUNNELS + WEBSOCKETS + KEPT_ALIVE + ONE_BY_ONE + DOWNLOADS;
 
-const RELOADS: usize = 12;
+const RELOADS: usize = 200;
+/// After so many reloads every client must have been through a round.
+const RELOADS_A_ROUND: usize = 40;
+/// After so many, whatever is kept from one configuration to the next is there.
+const WARM_UP: usize = 40;
+/// Far less than what 160 configurations of this size take, and far more than a heap moves by itself.
+const MOST_GROWTH_KIB: usize = 8 << 10;
 /// For each wait of the test: far more than a slow machine needs for one round of all clients.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than fits into the sockets' buffers, so that some of it is always within hopgate.
@@ -33,22 +40,31 @@ const LARGEST: usize = 16 << 10;
 const NOISE: usize = 1 << 20;
 
 #[test]
-fn a_thousand_tunnels_and_requests_go_through_reloads_without_a_lost_byte() {
-    allow_open_files(8192);
-    let addrs = [free_addr(), free_addr()];
+fn two_thousand_tunnels_and_requests_go_through_two_hundred_reloads_and_nothing_is_lost_or_kept() {
+    allow_open_files(16384);
+    let world = World::new();
     let (load, upstreams) = Load::prepare();
-    let hopgate = Hopgate::start(&config(0, addrs, upstreams));
-    let mut load = load.start(addrs[0]);
+    let hopgate = Hopgate::start(&world.config(0, upstreams));
+    // Each kind of address was there once, and those of the last configuration are there.
+    for n in [1, RELOADS] {
+        hopgate.reload_with(&world.config(n, upstreams));
+    }
+    let idle = settled(&hopgate);
+    let mut load = load.start(world.addrs[0]);
     load.wait_for_a_round_of_every_client();
 
+    let mut warm = 0;
     for n in 1..=RELOADS {
-        hopgate.reload_with(&config(n, addrs, upstreams));
-        load.wait_for_a_round_of_every_client();
-        assert_eq!(hopgate.get("/config").1, format!("config {n}"));
+        hopgate.reload_with(&world.config(n, upstreams));
+        if n % RELOADS_A_ROUND == 0 {
+            load.wait_for_a_round_of_every_client();
+            assert_eq!(hopgate.get("/config").1, format!("config {n}"));
+        }
+        if n == WARM_UP {
+            warm = hopgate.resident_kib();
+        }
     }
-    hopgate.refuse_reload_with("[[server]]\nlisten = \"nowhere at all\"");
-    load.wait_for_a_round_of_every_client();
-    assert_eq!(hopgate.get("/config").1, format!("config {RELOADS}"));
+    expect_no_growth("reloads", warm, hopgate.resident_kib());
     assert_eq!(hopgate.access_lines(" end cause=").len(), 0, "a tunnel ended before its client wanted it to");
 
     load.finish();
@@ -66,51 +82,132 @@ fn a_thousand_tunnels_and_requests_go_through_reloads_without_a_lost_byte() {
             "an echo has as many bytes as its call: {line}"
         );
     }
+
+    let warm = hopgate.resident_kib();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = listener.local_addr().expect("its address");
+    let wrong = [
+        "[[server]]\nlisten = \"nowhere at all\"".to_owned(),
+        // Only once all of it has been read is it found that an address is taken.
+        world.config(1, upstreams).replace(&world.addrs[1].to_string(), &taken.to_string()),
+    ];
+    for n in 0..RELOADS {
+        hopgate.refuse_reload_with(&wrong[n % 2]);
+    }
+    expect_no_growth("reloads that were refused", warm, hopgate.resident_kib());
+    eventually("descriptors and threads are as before", || hopgate.resources() == idle);
 }
 
-/// The `n`th configuration: every second one has another address more, and no longer the locations of the tunnels.
-fn config(n: usize, [addr, second]: [SocketAddr; 2], upstreams: Upstreams) -> String {
-    let Upstreams { raw, websocket, pages } = upstreams;
-    let (listen, tunnels) = if n % 2 == 1 {
-        (format!(r#""{addr}", "{second}""#), String::new())
-    } else {
-        let tunnels = format!(
+/// What hopgate has when it has nothing to do.
+#[track_caller]
+fn settled(hopgate: &Hopgate) -> (usize, usize) {
+    let (mut before, mut looks) = ((0, 0), 0);
+    eventually("it has settled", || {
+        let now = hopgate.resources();
+        looks = if std::mem::replace(&mut before, now) == now { looks + 1 } else { 0 };
+        looks == 20
+    });
+    before
+}
+
+#[track_caller]
+fn expect_no_growth(what: &str, before: usize, after: usize) {
+    println!("resident before and after the {what}: {before} KiB, {after} KiB");
+    assert!(after < before + MOST_GROWTH_KIB, "from {before} to {after} KiB over the {what}");
+}
+
+/// What the configurations name.
+struct World {
+    addrs: [SocketAddr; 3],
+    dir: Dir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = Dir::new();
+        Authority::new("root").issue(&["app.test"]).write(&dir, "app");
+        Self { addrs: [free_addr(), free_addr(), free_addr()], dir }
+    }
+
+    /// The `n`th configuration: every second one has another address more, and no longer the locations of the tunnels;
+    /// every third one has a server that speaks TLS. Each is long, so that it is seen if one stays.
+    fn config(&self, n: usize, upstreams: Upstreams) -> String {
+        let Upstreams { raw, websocket, pages } = upstreams;
+        let [addr, second, third] = self.addrs;
+        let (listen, tunnels) = if n % 2 == 1 {
+            (format!(r#""{addr}", "{second}""#), String::new())
+        } else {
+            let tunnels = format!(
+                r#"
+                [[server.location]]
+                path = "/raw"
+                proxy_pass = "http://{raw}"
+                upgrade = ["echo"]
+
+                [[server.location]]
+                path = "/websocket"
+                proxy_pass = "http://{websocket}"
+                "#
+            );
+            (format!(r#""{addr}""#), tunnels)
+        };
+        let many: String = (0..10)
+            .map(|place| {
+                format!(
+                    r#"
+                    [[server.location]]
+                    path = "~ ^/config-{n}/{place}/(\\d+)$"
+                    proxy_pass = "http://pages-{n}/$1"
+                    proxy_set_header = {{ X-Config = "config {n} $1", X-Long = "{}" }}
+                    "#,
+                    "long ".repeat(2000)
+                )
+            })
+            .collect();
+        let tls = format!(
             r#"
-            [[server.location]]
-            path = "/raw"
-            proxy_pass = "http://{raw}"
-            upgrade = ["echo"]
-
-            [[server.location]]
-            path = "/websocket"
-            proxy_pass = "http://{websocket}"
-            "#
+            [[server]]
+            listen = "{third} ssl"
+            server_name = "app.test"
+            ssl_certificate = '{}'
+            ssl_certificate_key = '{}'
+            location = [{{ path = "/", return = "204" }}]
+            "#,
+            self.dir.path("app.pem"),
+            self.dir.path("app.key")
         );
-        (format!(r#""{addr}""#), tunnels)
-    };
-    format!(
-        r#"
-        workers = 2
+        let tls = if n % 3 == 2 { &tls } else { "" };
+        format!(
+            r#"
+            workers = 2
+            # All of them come at once, on a machine that may be busy.
+            proxy_connect_timeout = "30s"
+            tunnel_handshake_timeout = "30s"
+            proxy_read_timeout = "30s"
 
-        [upstream.pages-{n}]
-        server = "{pages}"
+            [upstream.pages-{n}]
+            server = "{pages}"
+            keepalive_timeout = "2s"
 
-        [[server]]
-        listen = [{listen}]
-        {tunnels}
+            [[server]]
+            listen = [{listen}]
+            {tunnels}
+            {many}
 
-        [[server.location]]
-        path = "/"
-        proxy_pass = "http://pages-{n}"
-        access_log = "off"
+            [[server.location]]
+            path = "/"
+            proxy_pass = "http://pages-{n}"
+            access_log = "off"
 
-        [[server.location]]
-        path = "= /config"
-        proxy_pass = "http://pages-{n}"
-        proxy_set_header = {{ X-Config = "config {n}" }}
-        access_log = "off"
-        "#
-    )
+            [[server.location]]
+            path = "= /config"
+            proxy_pass = "http://pages-{n}"
+            proxy_set_header = {{ X-Config = "config {n}" }}
+            access_log = "off"
+            {tls}
+            "#
+        )
+    }
 }
 
 /// The number behind `mark` in a line of the access log.

@@ -312,6 +312,14 @@ impl Hopgate {
         links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
     }
 
+    /// How many descriptors and how many threads it has.
+    pub fn resources(&self) -> (usize, usize) {
+        let count = |what: &str| {
+            fs::read_dir(format!("/proc/{}/{what}", self.pid())).expect("a running process").count()
+        };
+        (count("fd"), count("task"))
+    }
+
     /// The memory that it has resident, in KiB.
     pub fn resident_kib(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
