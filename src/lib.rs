@@ -9,6 +9,7 @@ pub mod server;
 pub mod shared;
 pub mod state;
 pub mod systemd;
+pub mod takeover;
 
 pub mod http1;
 pub mod http2;

@@ -7,9 +7,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use socket2::{Domain, Socket, Type};
-use support::{DEADLINE, Dir, Lines, Peer, Upstream, eventually, free_addr};
+use support::{DEADLINE, Dir, Lines, OnDrop, Peer, Upstream, eventually, free_addr};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
@@ -153,6 +155,43 @@ fn a_restart_refuses_no_connection() {
     let _second = Activated::with_socket(&dir, socket());
     early.expect_status(204);
     expect_an_answer(between);
+}
+
+#[test]
+fn clients_that_come_all_the_time_see_nothing_of_restarts() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = held.local_addr().expect("its address");
+    let dir = dir_with(&config(&[addr.to_string()], "127.0.0.1:1"));
+    let socket = || held.try_clone().expect("a descriptor");
+    let mut hopgate = Activated::with_socket(&dir, socket());
+    let (is_over, answers) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let answered = |more: usize| {
+        let before = answers.load(Ordering::Relaxed);
+        eventually("clients are answered", || answers.load(Ordering::Relaxed) >= before + more);
+    };
+    thread::scope(|scope| {
+        let clients = [(); 3].map(|()| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // Neither refused nor reset, nor closed without an answer.
+                    expect_an_answer(connect(addr));
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let end = OnDrop(|| is_over.store(true, Ordering::Relaxed));
+        for _ in 0..5 {
+            answered(50);
+            hopgate.signal("TERM");
+            assert_eq!(hopgate.wait_exit().code(), Some(0), "{}", hopgate.log.all());
+            hopgate = Activated::with_socket(&dir, socket());
+        }
+        answered(50);
+        drop(end);
+        for client in clients {
+            client.join().expect("no client has failed");
+        }
+    });
 }
 
 #[test]

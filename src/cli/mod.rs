@@ -103,7 +103,8 @@ pub enum Command {
     /// SIGTERM drains, once `shutdown_delay` is over: no new connections; requests may finish within `shutdown_timeout`; tunnels are
     /// ended in good order, each at a moment of its own within the first third of it, so that their
     /// clients do not all come back in the same instant. A second SIGTERM, or SIGINT, ends at once.
-    /// SIGHUP reads the file again, SIGUSR1 opens log files anew.
+    /// SIGHUP reads the file again, SIGUSR1 opens log files anew. SIGUSR2 starts the program anew, which takes the
+    /// listening sockets over once it is ready; then this process drains.
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Say every mistake of a configuration, or that there is none

@@ -10,8 +10,9 @@ use super::orphans::Orphans;
 use super::{EXIT_CONFIG, EXIT_DONE, RunArgs, report};
 use crate::config::{Config, ConfigErrors, Warnings};
 use crate::log::ErrorLogWriter;
+use crate::server::inherited::Inherited;
 use crate::server::{Control, Server};
-use crate::systemd::{Notifier, Passed};
+use crate::systemd::Notifier;
 
 /// Runs until a signal ends it.
 pub fn run(args: &RunArgs) -> u8 {
@@ -34,16 +35,21 @@ pub fn run(args: &RunArgs) -> u8 {
 /// every address is bound.
 pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
     // Before there are threads.
-    let passed = Passed::from_env();
+    let inherited = Inherited::from_env();
     let config = match load() {
         Ok(config) => config,
-        Err(mistakes) => return report(&mistakes),
+        Err(mistakes) => {
+            if let Ok(Inherited { predecessor: Some(predecessor), .. }) = inherited {
+                predecessor.failed(mistakes.summary());
+            }
+            return report(&mistakes);
+        }
     };
     let log = match ErrorLogWriter::install(&config.error_log) {
         Ok(log) => log,
         Err(error) => return fault(&error),
     };
-    let served = passed.and_then(|passed| bind_and_run(config, passed, load, &log, ready));
+    let served = inherited.and_then(|inherited| bind_and_run(config, inherited, load, &log, ready));
     log.flush();
     match served {
         Ok(()) => EXIT_DONE,
@@ -53,7 +59,7 @@ pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
 
 fn bind_and_run(
     mut config: Config,
-    passed: Passed,
+    inherited: Inherited,
     load: impl Load,
     log: &ErrorLogWriter,
     ready: impl FnOnce(&Server),
@@ -64,7 +70,7 @@ fn bind_and_run(
         tracing::warn!("{error}");
         Notifier::default()
     });
-    let server = Server::bind(config, passed, notifier.clone())?;
+    let server = Server::bind(config, inherited, notifier.clone())?;
     obey_signals(server.control(), load, log.clone(), notifier)?;
     for address in server.addresses() {
         tracing::info!("listening on {address}");
@@ -104,7 +110,7 @@ pub(super) trait Load: Fn() -> Result<Config, ConfigErrors> + Send + 'static {}
 impl<F: Fn() -> Result<Config, ConfigErrors> + Send + 'static> Load for F {}
 
 /// Starts the thread that turns signals into orders: SIGTERM drains and the second one stops at once, as
-/// SIGINT does; SIGHUP reloads; SIGUSR1 reopens the logs.
+/// SIGINT does; SIGHUP reloads; SIGUSR1 reopens the logs; SIGUSR2 has a new process take over.
 fn obey_signals(
     control: UnboundedSender<Control>,
     load: impl Load,
@@ -115,15 +121,21 @@ fn obey_signals(
     let mut signals = {
         // The handlers are in place before anybody is told that hopgate has started.
         let _inside = runtime.enter();
-        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1()]
-            .map(signal)
+        [
+            SignalKind::terminate(),
+            SignalKind::interrupt(),
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ]
+        .map(signal)
     };
     let mut orphans = {
         let _inside = runtime.enter();
         Orphans::of_this_process()?
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1)] = &mut signals else {
+        let [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1), Ok(user2)] = &mut signals else {
             tracing::error!("no signals can be received");
             return;
         };
@@ -139,6 +151,7 @@ fn obey_signals(
                         }
                         Control::ReopenLogs
                     }
+                    _ = user2.recv() => Control::Replace,
                     () = orphans.release() => continue,
                 };
                 // The server is gone: the process is about to end.

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Handle};
@@ -83,21 +84,15 @@ struct Runtime {
 struct Door {
     address: ListenAddress,
     accepting: AbortHandle,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
+    /// Of its socket, for a process that takes over.
+    copies: Vec<Socket>,
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
         self.accepting.abort();
     }
-}
-
-/// Binds the addresses of a configuration for probes.
-///
-/// # Errors
-/// An address is in use or may not be used; the text names it.
-pub fn bind_all(config: &Config) -> io::Result<Vec<Bound>> {
-    config.health.iter().map(|address| bind(address, 1)).collect()
 }
 
 impl Health {
@@ -122,7 +117,10 @@ impl Health {
     /// An address is in use or may not be used; the text names it.
     pub fn bind_new(&self, config: &Config) -> io::Result<Vec<Bound>> {
         let is_new = |address: &&ListenAddress| self.doors.iter().all(|door| door.address != **address);
-        config.health.iter().filter(is_new).map(|address| bind(address, 1)).collect()
+        let new = config.health.iter().filter(is_new);
+        let bound: Vec<_> = new.map(|address| bind(address, 1)).collect::<io::Result<_>>()?;
+        bound.iter().try_for_each(Bound::listen)?;
+        Ok(bound)
     }
 
     /// Listens on what was bound for a configuration, and no longer on what it does not have.
@@ -139,8 +137,27 @@ impl Health {
         self.process.is_stopping.store(true, Ordering::Relaxed);
     }
 
+    /// The sockets, for a process that takes over, each with its address and the file that is to be removed.
+    pub fn sockets(&self) -> impl Iterator<Item = (&ListenAddress, Option<&SocketFile>, &Socket)> {
+        self.doors
+            .iter()
+            .flat_map(|door| door.copies.iter().map(move |copy| (&door.address, door.file.as_ref(), copy)))
+    }
+
+    /// Leaves the probes to a process that has taken over: what this one would answer is not true of the service. The
+    /// files of what `is_taken` are that one's.
+    pub fn leave(&mut self, is_taken: impl Fn(&ListenAddress) -> bool) {
+        for mut door in self.doors.drain(..) {
+            if is_taken(&door.address)
+                && let Some(file) = door.file.take()
+            {
+                file.leave();
+            }
+        }
+    }
+
     fn open(&mut self, bound: Vec<Bound>) -> io::Result<()> {
-        for Bound { address, file, sockets, .. } in bound {
+        for Bound { address, file, sockets, copies, .. } in bound {
             let runtime = match &mut self.runtime {
                 Some(runtime) => runtime,
                 none => none.insert(Runtime::start()?),
@@ -150,10 +167,10 @@ impl Health {
                 let _inside = runtime.handle.enter();
                 let accepting = Listening::new(socket, &address)?.accept(Arc::clone(&self.process));
                 let accepting = runtime.handle.spawn(accepting).abort_handle();
-                self.doors.push(Door { address: address.clone(), accepting, _file: None });
+                self.doors.push(Door { address: address.clone(), accepting, file: None, copies: Vec::new() });
             }
             if let Some(door) = self.doors.last_mut() {
-                door._file = file;
+                (door.file, door.copies) = (file, copies);
             }
         }
         Ok(())

@@ -22,6 +22,7 @@ use crate::server::{connection, handshake, proxied};
 use crate::shared::Local;
 use crate::state::State;
 use crate::systemd::PassedSocket;
+use crate::takeover::Handed;
 use crate::timer::Timer;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
@@ -39,10 +40,6 @@ pub struct ListenSocket {
 }
 
 impl ListenSocket {
-    fn own(socket: Socket) -> Self {
-        Self { socket, is_passed: false }
-    }
-
     /// The socket itself, which does not block.
     pub(super) fn into_socket(self) -> Socket {
         self.socket
@@ -58,8 +55,40 @@ pub struct Bound {
     pub local: ListenAddress,
     /// Of a Unix-domain socket. Before the sockets, so that it goes before them.
     pub file: Option<SocketFile>,
-    /// One for each worker.
+    /// One for each worker, or more: every one of them has a queue that somebody has to accept from.
     pub sockets: Vec<ListenSocket>,
+    /// Copies of those that are ours, each once, for a process that takes over.
+    pub copies: Vec<Socket>,
+}
+
+impl Bound {
+    /// With sockets of its own; workers for which there is none share them.
+    fn of(
+        address: &ListenAddress,
+        local: ListenAddress,
+        file: Option<SocketFile>,
+        mut own: Vec<Socket>,
+        workers: usize,
+    ) -> io::Result<Self> {
+        let copies: Vec<_> = own.iter().map(Socket::try_clone).collect::<io::Result<_>>()?;
+        for shared in copies.iter().cycle().take(workers.saturating_sub(own.len())) {
+            own.push(shared.try_clone()?);
+        }
+        let sockets = own.into_iter().map(|socket| ListenSocket { socket, is_passed: false }).collect();
+        Ok(Self { address: address.clone(), local, file, sockets, copies })
+    }
+
+    /// Lets clients connect. Once all addresses are bound: who has connected by then waits in a queue that is gone
+    /// if another address cannot be bound.
+    ///
+    /// # Errors
+    /// The system refuses; the text names the address.
+    pub fn listen(&self) -> io::Result<()> {
+        self.copies
+            .iter()
+            .try_for_each(|socket| socket.listen(BACKLOG))
+            .map_err(|error| told(&self.address, &error))
+    }
 }
 
 /// The file of a Unix-domain socket that is listened on. Dropping it removes the file: to be done before
@@ -74,6 +103,16 @@ pub struct SocketFile {
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    /// Device and inode.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// Lets the file be: another process has the socket, and removes it when that ends.
+    pub fn leave(mut self) {
+        self.path.clear();
     }
 }
 
@@ -134,24 +173,54 @@ pub fn bind(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
         ListenAddress::Tcp(tcp) => bind_tcp(*tcp, workers),
         ListenAddress::Unix(path) => bind_unix(path, workers),
     };
-    bound.map_err(|error| {
-        let hint = match (address, error.kind()) {
-            (ListenAddress::Tcp(_), io::ErrorKind::AddrInUse) => {
-                "; another program listens there, see `ss -ltnp`"
+    bound.map_err(|error| told(address, &error))
+}
+
+fn told(address: &ListenAddress, error: &io::Error) -> io::Error {
+    let hint = match (address, error.kind()) {
+        (ListenAddress::Tcp(_), io::ErrorKind::AddrInUse) => {
+            "; another program listens there, see `ss -ltnp`"
+        }
+        (ListenAddress::Tcp(_), io::ErrorKind::PermissionDenied) => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
+        }
+        (ListenAddress::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
+            "; no interface of this machine has the address"
+        }
+        (ListenAddress::Unix(_), io::ErrorKind::AddrInUse) => {
+            "; another program listens there, see `ss -lxp`"
+        }
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
+}
+
+/// Takes the sockets on an address from the process that has bound it. Each of them goes on being accepted from, also
+/// if there are more of them than workers; for further workers there are further ones.
+///
+/// # Errors
+/// They are no such sockets, or the system has no descriptors to give.
+pub fn take_over(address: &ListenAddress, handed: Vec<Handed>, workers: usize) -> io::Result<Bound> {
+    let file = handed.iter().find_map(|handed| handed.name.file);
+    let mut own: Vec<_> = handed.into_iter().map(|handed| Socket::from(handed.descriptor)).collect();
+    match address {
+        ListenAddress::Tcp(_) => {
+            let local = own.first().ok_or(io::ErrorKind::InvalidInput)?.local_addr()?;
+            let local = local.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+            while own.len() < workers {
+                match tcp_socket(local, true) {
+                    Ok(socket) => own.push(socket),
+                    // The new program may lack the right to a port below 1024: its workers share what there is.
+                    Err(_) => break,
+                }
             }
-            (ListenAddress::Tcp(_), io::ErrorKind::PermissionDenied) => {
-                "; ports below 1024 need the capability CAP_NET_BIND_SERVICE"
-            }
-            (ListenAddress::Tcp(_), io::ErrorKind::AddrNotAvailable) => {
-                "; no interface of this machine has the address"
-            }
-            (ListenAddress::Unix(_), io::ErrorKind::AddrInUse) => {
-                "; another program listens there, see `ss -lxp`"
-            }
-            _ => "",
-        };
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
-    })
+            Bound::of(address, ListenAddress::Tcp(local), None, own, workers)
+        }
+        ListenAddress::Unix(path) => {
+            let file = file.map(|identity| SocketFile { path: path.clone(), identity });
+            Bound::of(address, address.clone(), file, own, workers)
+        }
+    }
 }
 
 /// Takes a socket that was opened by systemd, with a copy for each worker. They share its queue; the file of a
@@ -163,24 +232,21 @@ pub fn adopt(passed: &PassedSocket, workers: usize) -> io::Result<Bound> {
     let copy = |_| Ok(ListenSocket { socket: passed.socket.try_clone()?, is_passed: true });
     let sockets: io::Result<_> = (0..workers).map(copy).collect();
     let address = passed.address.clone();
-    Ok(Bound { local: address.clone(), address, file: None, sockets: sockets? })
+    Ok(Bound { local: address.clone(), address, file: None, sockets: sockets?, copies: Vec::new() })
 }
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
     // With SO_REUSEPORT a second process would get half of the connections instead of an error; so
-    // the first socket is bound without it, to see whether the address is free.
+    // the first socket is bound without it, to see whether the address is free. A single worker has it, too: a process
+    // that takes over may have more of them.
     drop(tcp_socket(address, false)?);
-    let first = tcp_socket(address, workers > 1)?;
+    let first = tcp_socket(address, true)?;
     let local = first.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
     let mut sockets = vec![first];
     for _ in 1..workers {
         sockets.push(tcp_socket(local, true)?);
     }
-    for socket in &sockets {
-        socket.listen(BACKLOG)?;
-    }
-    let sockets = sockets.into_iter().map(ListenSocket::own).collect();
-    Ok(Bound { address: ListenAddress::Tcp(address), local: ListenAddress::Tcp(local), file: None, sockets })
+    Bound::of(&ListenAddress::Tcp(address), ListenAddress::Tcp(local), None, sockets, workers)
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -217,13 +283,8 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
     // To connect takes the right to write, and clients are seldom of the same user. As in nginx, who may
     // connect is said by the permissions of the directory.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    listener.listen(BACKLOG)?;
-    let copies: io::Result<Vec<_>> = (1..workers).map(|_| listener.try_clone()).collect();
-    let mut sockets = copies?;
-    sockets.push(listener);
-    let sockets = sockets.into_iter().map(ListenSocket::own).collect();
     let address = ListenAddress::Unix(path.to_owned());
-    Ok(Bound { local: address.clone(), address, file: Some(file), sockets })
+    Bound::of(&address, address.clone(), Some(file), vec![listener], workers)
 }
 
 /// Accepts connections on one socket, each served by a task of its own, until dropped.
@@ -247,6 +308,15 @@ fn is_due(last: &Cell<Option<Instant>>) -> bool {
     is_due
 }
 
+/// What becomes of those who wait in a queue when nobody here will accept from it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// They are accepted: closing the socket would reset their connections.
+    Take,
+    /// Another process has the socket, too, and accepts them.
+    Leave,
+}
+
 enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -267,18 +337,19 @@ impl Acceptor {
         Ok(Self { socket, is_passed, address, complained, turned_away })
     }
 
-    /// Accepts until `stop` says so; then what waits in the queue is still taken, because closing the
-    /// socket would reset it. That of a socket that systemd has, too, is left to the next process.
-    pub async fn run(self, local: Rc<Local>, stop: impl Future<Output = ()>) {
+    /// Accepts until `stop` says so, and what is to become of those who wait in the queue. That of a socket that systemd
+    /// has, too, is left to the next process.
+    pub async fn run(self, local: Rc<Local>, stop: impl Future<Output = Rest>) {
         let mut stop = std::pin::pin!(stop);
-        loop {
+        let rest = loop {
             tokio::select! {
                 biased;
-                () = &mut stop => break,
+                rest = &mut stop => break rest,
                 accepted = self.accept() => self.take(&local, accepted).await,
             }
-        }
-        if !self.is_passed
+        };
+        if rest == Rest::Take
+            && !self.is_passed
             && let Err(error) = self.accept_rest(&local)
         {
             self.complain(&error);

@@ -3,9 +3,11 @@
 pub mod connection;
 pub mod handshake;
 pub mod health;
+pub mod inherited;
 pub mod limits;
 pub mod listener;
 mod proxied;
+mod replace;
 pub mod tasks;
 pub mod watchdog;
 pub mod worker;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -25,15 +28,20 @@ use crate::log::LogWriter;
 use crate::shared::Shared;
 use crate::state::State;
 use crate::systemd::{Counts, Notifier, Passed};
+use crate::takeover::{Outcome, Predecessor, Program, SocketName, Successor};
 use crate::tls::server::TlsServers;
 use crate::tls::watch::Watch;
 use health::Health;
-use listener::{Bound, ListenSocket, SocketFile, adopt, bind, check_apart, to_bind};
+use inherited::{HEALTH, Inherited, LISTEN};
+use listener::{Bound, ListenSocket, SocketFile, adopt, bind, check_apart, take_over, to_bind};
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
 /// How long the workers may take to obey an order that is waited for: none of them should need it.
 const OBEYED_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long the workers may take to begin, before a predecessor is let go.
+const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the server is told: by signals, later by the admin socket.
 #[derive(Debug)]
@@ -44,6 +52,10 @@ pub enum Control {
     ReloadRefused,
     /// Open the access logs anew.
     ReopenLogs,
+    /// Start the program anew, hand the sockets over, then drain.
+    Replace,
+    /// What has become of the process that was started for that.
+    Replaced(Outcome),
     /// Finish what was begun, then stop; before that, clients are served for `shutdown_delay`.
     Drain,
     /// That time is over.
@@ -64,31 +76,58 @@ pub struct Server {
     bound: Vec<Bound>,
     health: Vec<Bound>,
     passed: Passed,
+    predecessor: Option<Predecessor>,
+    /// How this process was started.
+    program: io::Result<Program>,
+    /// The sockets of the predecessor that are in use here.
+    taken: Vec<SocketName>,
     notifier: Notifier,
     control: (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
 }
 
 impl Server {
-    /// Binds every address of a configuration, unless a socket on it was `passed`. Nothing is accepted yet. `notifier`
-    /// is told what becomes of the server.
+    /// Binds every address of a configuration, unless a socket on it was inherited. Nothing is accepted yet. `notifier`
+    /// is told what becomes of the server, and so is a predecessor.
     ///
     /// # Errors
     /// An address that cannot be listened on, a passed socket that is not listened on, or an access log that cannot be
     /// written.
-    pub fn bind(config: Config, passed: Passed, notifier: Notifier) -> io::Result<Self> {
+    pub fn bind(config: Config, mut inherited: Inherited, notifier: Notifier) -> io::Result<Self> {
+        let server = Self::prepare(config, &mut inherited, notifier);
+        match (server, inherited.predecessor) {
+            (Ok(server), predecessor) => Ok(Self { predecessor, ..server }),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(predecessor)) => Err(predecessor.failed(error)),
+        }
+    }
+
+    fn prepare(config: Config, inherited: &mut Inherited, notifier: Notifier) -> io::Result<Self> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.workers.unwrap_or_else(available);
         LogWriter::check(&config)?;
         let shared = Arc::<Shared>::default();
         let tls = prepare_tls(&config, &shared, None)?;
+        let passed = std::mem::take(&mut inherited.passed);
         passed.check_all_in(to_bind(&config.listeners))?;
+        let mut taken: Vec<SocketName> = Vec::new();
+        let mut open = |purpose, address, workers| {
+            let handed = inherited.take(purpose, address);
+            let Some(first) = handed.first() else {
+                return inherited.check_apart(address).and_then(|()| bind(address, workers));
+            };
+            taken.push(first.name.clone());
+            take_over(address, handed, workers)
+        };
         let listen = |address| match passed.find(address) {
             Some(passed) => adopt(passed, workers),
-            None => bind(address, workers),
+            None => open(LISTEN, address, workers),
         };
-        let bound: io::Result<Vec<_>> = to_bind(&config.listeners).map(listen).collect();
-        let bound = bound?;
-        let health = health::bind_all(&config)?;
+        let bound: Vec<_> = to_bind(&config.listeners).map(listen).collect::<io::Result<_>>()?;
+        let health = config.health.iter().map(|address| open(HEALTH, address, 1));
+        let health: Vec<_> = health.collect::<io::Result<_>>()?;
+        bound.iter().chain(&health).try_for_each(Bound::listen)?;
+        // Of no use here: when the predecessor drains, nobody has them any more.
+        inherited.bound.clear();
         let state = Arc::new(State::new(config, tls, None));
         shared.resolver.watch(&state.config.resolver, &state.groups);
         Ok(Self {
@@ -99,6 +138,9 @@ impl Server {
             writer: LogWriter::start()?,
             workers,
             passed,
+            predecessor: None,
+            program: Program::of_this_process(),
+            taken,
             notifier,
             control: mpsc::unbounded_channel(),
         })
@@ -128,17 +170,27 @@ impl Server {
     ///
     /// # Errors
     /// A worker cannot be started.
-    pub fn run(self) -> io::Result<()> {
-        let (mut running, mut control) = Running::start(self)?;
+    pub fn run(mut self) -> io::Result<()> {
+        let (predecessor, taken) = (self.predecessor.take(), std::mem::take(&mut self.taken));
+        let (mut running, mut control) = match (Running::start(self), &predecessor) {
+            (Err(error), Some(predecessor)) => return Err(predecessor.failed(error)),
+            (started, _) => started?,
+        };
+        running.begin(predecessor, taken)?;
         while let Some(order) = control.blocking_recv() {
             match order {
                 Control::ReopenLogs if running.is_draining => warn_of_draining(),
+                Control::Replace if running.is_stopping => warn_of_draining(),
+                Control::Reload(config) if running.successor.is_some() => running.waiting = Some(config),
                 Control::Reload(config) => running.reload(*config),
                 Control::ReloadRefused => running.notifier.reload_refused(counts(&running.shared)),
                 Control::ReopenLogs => running.reopen_logs(),
+                Control::Replace => running.replace(),
+                Control::Replaced(outcome) => running.replaced(outcome),
+                Control::Drain if running.is_replaced => running.stop_too(),
                 Control::Drain if running.is_stopping => break,
                 Control::Drain => running.stop(),
-                Control::DelayEnded => running.drain(),
+                Control::DelayEnded => running.drain(Vec::new()),
                 Control::Kill => break,
                 Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => break,
                 Control::WorkerEnded => {}
@@ -161,6 +213,14 @@ struct Running {
     /// A signal has ended it: from then on it may wait for `shutdown_delay`.
     is_stopping: bool,
     is_draining: bool,
+    /// It drains, and was not told to: another process has taken over.
+    is_replaced: bool,
+    /// How this process was started.
+    program: io::Result<Program>,
+    /// A process that is to take over, and is not ready yet.
+    successor: Option<Successor>,
+    /// A reload that waits for what becomes of that.
+    waiting: Option<Box<Config>>,
     /// Over the files of certificates.
     watch: Watch,
     /// Once a certificate is to be ordered.
@@ -177,7 +237,10 @@ struct Listening {
     address: ListenAddress,
     /// Where it really is.
     local: ListenAddress,
-    _file: Option<SocketFile>,
+    /// Before the copies, as before all sockets.
+    file: Option<SocketFile>,
+    /// Of its sockets, for a process that takes over.
+    copies: Vec<Socket>,
 }
 
 struct Worker {
@@ -193,8 +256,19 @@ impl Worker {
 
 impl Running {
     fn start(server: Server) -> io::Result<(Self, mpsc::UnboundedReceiver<Control>)> {
-        let Server { state, shared, writer, workers: count, bound, health, passed, notifier, control } =
-            server;
+        let Server {
+            state,
+            shared,
+            writer,
+            workers: count,
+            bound,
+            health,
+            passed,
+            program,
+            notifier,
+            control,
+            ..
+        } = server;
         let (ended, control) = control;
         let mut listening = Vec::new();
         let sockets = hand_out(bound, count, &mut listening);
@@ -215,11 +289,9 @@ impl Running {
             workers.push(Worker { orders });
         }
         let watch = Watch::start(state.tls.identities())?;
-        let orders = Orders::start(&state.config, &shared)?;
         let told: Vec<_> = workers.iter().map(|worker: &Worker| worker.orders.clone()).collect();
         let health = Health::start(health, told.clone())?;
         let watchdog = Watchdog::start(notifier.clone(), Arc::clone(&shared), told)?;
-        notifier.ready(counts(&shared));
         let running = Self {
             state,
             shared,
@@ -230,14 +302,43 @@ impl Running {
             health,
             is_stopping: false,
             is_draining: false,
+            is_replaced: false,
+            program,
+            successor: None,
+            waiting: None,
             watch,
-            orders,
+            orders: None,
             passed,
             notifier,
             control: ended,
             _watchdog: watchdog,
         };
         Ok((running, control))
+    }
+
+    /// Is the service from here on.
+    ///
+    /// # Errors
+    /// The workers do not accept, and there is a predecessor that does.
+    fn begin(&mut self, predecessor: Option<Predecessor>, taken: Vec<SocketName>) -> io::Result<()> {
+        if let Some(predecessor) = predecessor {
+            let workers: Vec<_> = self.workers.iter().map(|worker| worker.orders.clone()).collect();
+            let silent = watchdog::silent(&workers, STARTED_WITHIN, false);
+            if !silent.is_empty() {
+                let why = format!("the workers {silent:?} of the new process cannot run");
+                return Err(predecessor.failed(io::Error::other(why)));
+            }
+            let pid = predecessor.pid;
+            match predecessor.ready(taken) {
+                Ok(()) => tracing::info!("taken over from process {pid}, which drains"),
+                // Killed, perhaps. Its sockets are here.
+                Err(error) => tracing::warn!("serving without a word from process {pid}: {error}"),
+            }
+        }
+        // Only now: what a CA asks comes to the process that has ordered.
+        self.order_certificates();
+        self.notifier.ready(counts(&self.shared));
+        Ok(())
     }
 
     fn reload(&mut self, config: Config) {
@@ -306,7 +407,10 @@ impl Running {
             self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
             bind(address, self.workers.len())
         };
-        to_bind(&config.listeners).filter(is_new).map(bind_apart).collect()
+        let new = to_bind(&config.listeners).filter(is_new);
+        let bound: Vec<_> = new.map(bind_apart).collect::<io::Result<_>>()?;
+        bound.iter().try_for_each(Bound::listen)?;
+        Ok(bound)
     }
 
     fn order_certificates(&mut self) {
@@ -332,11 +436,13 @@ impl Running {
     /// Begins with what makes others send no more clients, and gives them the time to notice.
     fn stop(&mut self) {
         self.is_stopping = true;
+        // One that is not ready by now is not to be.
+        self.successor = None;
         self.health.stopping();
         self.notifier.stopping(counts(&self.shared));
         let delay = self.state.config.shutdown_delay;
         if delay.is_zero() {
-            return self.drain();
+            return self.drain(Vec::new());
         }
         tracing::info!("stopping: clients are served for another {delay:?}, then it drains");
         let control = self.control.clone();
@@ -346,22 +452,29 @@ impl Running {
             let _ = control.send(Control::DelayEnded);
         });
         if waiting.is_err() {
-            self.drain();
+            self.drain(Vec::new());
         }
     }
 
-    fn drain(&mut self) {
+    /// What waits on the addresses that are `left` is another process's to accept.
+    fn drain(&mut self, left: Vec<ListenAddress>) {
         self.is_draining = true;
         // A successor orders by itself.
         self.orders = None;
         // Removes the files of Unix-domain sockets: from now on they are a successor's to bind.
-        self.listening.clear();
+        for Listening { address, file, .. } in self.listening.drain(..) {
+            if left.contains(&address)
+                && let Some(file) = file
+            {
+                file.leave();
+            }
+        }
         let until = Instant::now() + self.state.config.shutdown_timeout;
         let Counts { connections, tunnels } = counts(&self.shared);
         let timeout = self.state.config.shutdown_timeout;
         tracing::info!(connections, tunnels, "draining, for at most {timeout:?}");
         for worker in &self.workers {
-            let _ = worker.orders.send(Order::Drain(until));
+            let _ = worker.orders.send(Order::Drain { until, left: left.clone() });
         }
     }
 
@@ -395,18 +508,18 @@ fn prepare_tls(config: &Config, shared: &Shared, previous: Option<&TlsServers>) 
     TlsServers::new(config, &shared.certificates, previous)
 }
 
-/// Deals the sockets of addresses out to workers, one of each address to each worker.
+/// Deals the sockets of addresses out to workers, at least one of each address to each worker.
 fn hand_out(
     bound: Vec<Bound>,
     workers: usize,
     listening: &mut Vec<Listening>,
 ) -> Vec<Vec<(ListenAddress, ListenSocket)>> {
     let mut hands: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for Bound { address, local, file, sockets } in bound {
-        for (hand, socket) in hands.iter_mut().zip(sockets) {
-            hand.push((address.clone(), socket));
+    for Bound { address, local, file, sockets, copies } in bound {
+        for (place, socket) in sockets.into_iter().enumerate() {
+            hands[place % workers].push((address.clone(), socket));
         }
-        listening.push(Listening { address, local, _file: file });
+        listening.push(Listening { address, local, file, copies });
     }
     hands
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::ListenAddress;
 use crate::log::{AccessLines, LogWriter};
-use crate::server::listener::{Acceptor, ListenSocket};
+use crate::server::listener::{Acceptor, ListenSocket, Rest};
 use crate::server::tasks::Phase;
 use crate::shared::{Local, Shared};
 use crate::state::State;
@@ -34,8 +34,13 @@ pub enum Order {
         /// Dropped with the order, once all this is done.
         until_obeyed: Sender<Infallible>,
     },
-    /// Stop accepting, finish what was begun, and be done by this time.
-    Drain(Instant),
+    /// Stop accepting, finish what was begun.
+    Drain {
+        /// Be done by this time.
+        until: Instant,
+        /// Where another process accepts from the same sockets: what waits in their queues is for that one.
+        left: Vec<ListenAddress>,
+    },
     /// End at once, with what is to be said about it; also while draining.
     Kill,
     /// Hand the access lines to the writer.
@@ -85,13 +90,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
 
 struct Worker {
     local: Rc<Local>,
-    acceptors: HashMap<ListenAddress, Accepting>,
+    /// Several on one address after another process with more workers.
+    acceptors: HashMap<ListenAddress, Vec<Accepting>>,
 }
 
 /// An acceptor at work.
 struct Accepting {
-    /// Dropping it stops the acceptor.
-    stop: oneshot::Sender<()>,
+    /// Stops the acceptor.
+    stop: oneshot::Sender<Rest>,
     task: JoinHandle<()>,
 }
 
@@ -100,11 +106,9 @@ impl Worker {
         let acceptor = Acceptor::new(socket, address.clone())?;
         let (stop, stopped) = oneshot::channel();
         let local = Rc::clone(&self.local);
-        let task = tokio::task::spawn_local(acceptor.run(local, async move {
-            // Told or dropped, either means the same.
-            let _ = stopped.await;
-        }));
-        self.acceptors.insert(address, Accepting { stop, task });
+        let task =
+            tokio::task::spawn_local(acceptor.run(local, async move { stopped.await.unwrap_or(Rest::Take) }));
+        self.acceptors.entry(address).or_default().push(Accepting { stop, task });
         Ok(())
     }
 
@@ -117,7 +121,7 @@ impl Worker {
                 }
                 Some(Order::FlushLogs) => self.local.lines.flush(),
                 Some(Order::Answer { worker, to }) => answer(worker, &to),
-                Some(Order::Drain(until)) => break self.drain(until, orders).await,
+                Some(Order::Drain { until, left }) => break self.drain(until, &left, orders).await,
                 Some(Order::Kill) | None => break self.kill().await,
             }
         }
@@ -132,7 +136,8 @@ impl Worker {
     ) {
         // Before the configuration that does not know them: their last connections are served under the one
         // that does.
-        stop(removed.iter().filter_map(|address| self.acceptors.remove(address))).await;
+        let removed = removed.iter().filter_map(|address| self.acceptors.remove(address));
+        stop(removed.flatten().map(|accepting| (accepting, Rest::Take))).await;
         self.local.reload(state);
         for (address, socket) in added {
             if let Err(error) = self.listen(address, socket) {
@@ -141,8 +146,17 @@ impl Worker {
         }
     }
 
-    async fn drain(&mut self, until: Instant, mut orders: mpsc::UnboundedReceiver<Order>) {
-        stop(self.acceptors.drain().map(|(_, accepting)| accepting)).await;
+    async fn drain(
+        &mut self,
+        until: Instant,
+        left: &[ListenAddress],
+        mut orders: mpsc::UnboundedReceiver<Order>,
+    ) {
+        let acceptors = self.acceptors.drain().flat_map(|(address, acceptors)| {
+            let rest = if left.contains(&address) { Rest::Leave } else { Rest::Take };
+            acceptors.into_iter().map(move |accepting| (accepting, rest))
+        });
+        stop(acceptors).await;
         self.local.tasks.set_phase(Phase::Draining(until));
         self.local.pool.borrow_mut().clear();
         self.local.http2.borrow_mut().clear();
@@ -151,7 +165,7 @@ impl Worker {
                 match orders.recv().await {
                     Some(Order::Kill) | None => break,
                     Some(Order::Answer { worker, to }) => answer(worker, &to),
-                    Some(Order::Reload { .. } | Order::Drain(_) | Order::FlushLogs) => {}
+                    Some(Order::Reload { .. } | Order::Drain { .. } | Order::FlushLogs) => {}
                 }
             }
         };
@@ -164,7 +178,7 @@ impl Worker {
 
     /// Ends what there is, so that tunnels and requests can say how they ended.
     async fn kill(&self) {
-        for accepting in self.acceptors.values() {
+        for accepting in self.acceptors.values().flatten() {
             accepting.task.abort();
         }
         self.local.tasks.set_phase(Phase::Killed);
@@ -178,11 +192,12 @@ fn answer(worker: usize, to: &Sender<usize>) {
     let _ = to.send(worker);
 }
 
-/// Stops acceptors, and waits until they have taken what waits in their queues.
-async fn stop(acceptors: impl Iterator<Item = Accepting>) {
+/// Stops acceptors, and waits until they have taken what they are to take out of their queues.
+async fn stop(acceptors: impl Iterator<Item = (Accepting, Rest)>) {
     let stopping: Vec<_> = acceptors
-        .map(|Accepting { stop, task }| {
-            drop(stop);
+        .map(|(Accepting { stop, task }, rest)| {
+            // One that has panicked does not hear it.
+            let _ = stop.send(rest);
             task
         })
         .collect();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use socket2::Socket;
@@ -20,7 +21,7 @@ pub struct PassedSocket {
     /// The socket.
     pub socket: Socket,
     /// `FileDescriptorName=`; the name of the unit if it says none.
-    name: String,
+    pub name: String,
 }
 
 impl Passed {
@@ -38,6 +39,23 @@ impl Passed {
             take(&mut descriptors, place, name)
         });
         sockets.collect::<io::Result<_>>().map(Self)
+    }
+
+    /// As another process has handed them over, to which they were passed: names and sockets.
+    ///
+    /// # Errors
+    /// As [`Passed::from_env`].
+    pub fn from_predecessor(sockets: Vec<(String, OwnedFd)>) -> io::Result<Self> {
+        let socket = |(name, socket): (String, OwnedFd)| {
+            let socket = Socket::from(socket);
+            Ok(PassedSocket { address: address(&socket, &name)?, socket, name })
+        };
+        sockets.into_iter().map(socket).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// All of them.
+    pub fn sockets(&self) -> &[PassedSocket] {
+        &self.0
     }
 
     /// The socket on an address.

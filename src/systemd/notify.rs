@@ -34,6 +34,8 @@ struct Said {
     /// The last `STATUS=`.
     status: String,
     is_stopping: bool,
+    /// Another process is the service, and tells it all.
+    is_replaced: bool,
 }
 
 /// What the status counts.
@@ -63,7 +65,13 @@ impl Notifier {
         socket.set_write_timeout(Some(SENT_WITHIN))?;
         let variable = |name| std::env::var(name).ok();
         let watchdog = watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id());
-        let said = Said { doing: "serving", reloads: 0, status: String::new(), is_stopping: false };
+        let said = Said {
+            doing: "serving",
+            reloads: 0,
+            status: String::new(),
+            is_stopping: false,
+            is_replaced: false,
+        };
         Ok(Self(Some(Arc::new(Manager { socket, address, watchdog, said: Mutex::new(said) }))))
     }
 
@@ -122,6 +130,25 @@ impl Notifier {
         });
     }
 
+    /// From now on that process is the service: it is what systemd hears, and this one says nothing more. As the
+    /// message is still this process's, `NotifyAccess=main` is enough.
+    pub fn replaced_by(&self, pid: u32) {
+        self.tell(|_| format!("MAINPID={pid}"));
+        if let Some(manager) = &self.0 {
+            let mut said = manager.said();
+            (said.is_stopping, said.is_replaced) = (true, true);
+        }
+    }
+
+    /// That process is gone before it was the service: this one is, as before.
+    pub fn not_replaced(&self) {
+        if let Some(manager) = &self.0 {
+            let mut said = manager.said();
+            (said.is_stopping, said.is_replaced) = (false, false);
+        }
+        self.tell(|_| format!("MAINPID={}", std::process::id()));
+    }
+
     /// Whether it has said so.
     pub fn is_stopping(&self) -> bool {
         self.0.as_ref().is_some_and(|manager| manager.said().is_stopping)
@@ -150,7 +177,7 @@ impl Notifier {
     fn tell(&self, message: impl FnOnce(&mut Said) -> String) {
         let Some(manager) = &self.0 else { return };
         let mut said = manager.said();
-        let message = message(&mut said);
+        let message = if said.is_replaced { String::new() } else { message(&mut said) };
         if !message.is_empty()
             && let Err(error) = manager.socket.send_to_addr(message.as_bytes(), &manager.address)
         {
