@@ -47,8 +47,8 @@ impl Plan {
     fn of(config: &Config) -> Self {
         let port = |address: &ListenAddress| match address {
             ListenAddress::Tcp(address) => Some(address.port()),
-            // What stands in front of it may forward anything.
-            ListenAddress::Unix(_) => Some(0),
+            // What stands in front of it may forward anything, and what systemd passes may be on any port.
+            ListenAddress::Unix(_) | ListenAddress::Named(_) => Some(0),
         };
         let listeners = config.listeners.iter();
         let listeners = listeners.filter_map(|listener| Some((listener.tls, port(&listener.address)?)));
