@@ -3,10 +3,10 @@
 mod support;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use h2::Reason;
-use support::{Ending, Hopgate, Http2, Http2Stream, Noise, Upstream, run_python_script};
+use support::{DEADLINE, Ending, Hopgate, Http2, Http2Stream, Noise, Upstream, run_python_script};
 
 /// A server that answers by itself, with these lines in it.
 fn answering(lines: &str) -> Hopgate {
@@ -155,6 +155,8 @@ fn r35_a_client_that_opens_streams_to_reset_them_is_told_to_calm_down() {
             }
         });
         let mut opened = 0;
+        // The thread that hears what the server says may be slower than this loop.
+        let deadline = Instant::now() + DEADLINE;
         let end = loop {
             let request = client.request("GET", "/", &[]);
             match client.begin_if_taken(request, true) {
@@ -162,7 +164,7 @@ fn r35_a_client_that_opens_streams_to_reset_them_is_told_to_calm_down() {
                 Err(error) => break error,
             }
             opened += 1;
-            assert!(opened < 10_000, "nobody minds");
+            assert!(Instant::now() < deadline, "nobody minds");
         };
         assert_eq!(end.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{end}\n{}", hopgate.log());
         assert!(opened >= 500, "a browser that leaves a page may do so: {opened}");

@@ -443,8 +443,8 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
     };
     let trusted = |name: &str| format!("proxy_ssl_trusted_certificate = '{}'", dir.path(name));
     for (lines, code, wanted) in [
-        (trusted("none.pem"), 1, "none.pem: No such file or directory"),
-        (trusted("empty.pem"), 1, "there is no certificate in "),
+        (trusted("none.pem"), 1, "none.pem cannot be read: No such file or directory"),
+        (trusted("empty.pem"), 1, "has no certificate in it"),
         (trusted("ca.der"), 1, "it is DER"),
         (trusted("broken.pem"), 1, "broken.pem is no proper PEM"),
         (
@@ -452,12 +452,16 @@ fn files_that_cannot_be_used_are_mistakes_that_name_file_and_reason() {
             1,
             "cut.pem is no proper PEM: it ends before a line `-----END CERTIFICATE-----`",
         ),
-        (trusted("one.key"), 1, "there is no certificate in "),
-        (format!("proxy_ssl_crl = '{}'", dir.path("ca.pem")), 1, "there is no revocation list in "),
+        (trusted("one.key"), 1, "has no certificate in it"),
+        (format!("proxy_ssl_crl = '{}'", dir.path("ca.pem")), 1, "has no list of revoked certificates in it"),
         (pair("one.pem", "two.key"), 1, "two.key is not that of the certificate in "),
-        (pair("one.pem", "one.pem"), 1, "there is no private key in "),
-        (pair("one.pem", "locked.key"), 1, "locked.key is encrypted"),
-        (pair("old.pem", "old.key"), 0, "old.pem has expired on Thu, 04 Mar 2021 00:00:00 GMT"),
+        (pair("one.pem", "one.pem"), 1, "has no private key in it"),
+        (pair("one.pem", "locked.key"), 1, "locked.key has a key that is encrypted"),
+        (
+            pair("old.pem", "old.key"),
+            0,
+            "old.pem has a certificate that expired on Thu, 04 Mar 2021 00:00:00 GMT",
+        ),
         (pair("one.pem", "one.key"), 0, ""),
         // As `openssl x509 -req` makes them without further words.
         (pair("three.pem", "three.key"), 0, ""),

@@ -16,7 +16,7 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request};
 use tokio::time::Instant;
 
-use super::flood::Abuse;
+use super::flood::{Abuse, RESETS};
 use super::head::{self, Asked};
 use super::stream::{Http2Stream, Kind, ServerStream};
 use super::wire::{Handle, Wire};
@@ -115,7 +115,8 @@ fn builder(limits: &ClientLimits) -> server::Builder {
         .max_send_buffer_size(SEND_BUFFER)
         // h2 answers what is larger by itself, without a line in a log; so it gets some room.
         .max_header_list_size(u32::try_from(limits.head_size.saturating_mul(2)).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(streams as usize)
+        // Those that come while the worker has other things to do: what is too many, the flood says.
+        .max_pending_accept_reset_streams(RESETS as usize)
         .enable_connect_protocol();
     builder
 }

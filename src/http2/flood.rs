@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const PREFACE: usize = 24;
 
 /// How many streams a client may reset at once: more than a browser has open when a page is left.
-const RESETS: u32 = 500;
+pub const RESETS: u32 = 500;
 const RESETS_PER_SECOND: u32 = 50;
 
 /// How many frames may come that are about the connection only, besides those that go with content.

@@ -1,5 +1,6 @@
 //! A client that speaks HTTP/2 by prior knowledge: what it sends is always right, and says so if the answer is not.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -13,13 +14,13 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{DEADLINE, Hopgate, TlsConnection};
 
 /// A connection, run by a thread of its own.
 pub struct Http2 {
-    runtime: Handle,
+    runtime: Running,
     requests: SendRequest<Bytes>,
     over: Option<oneshot::Receiver<Result<(), h2::Error>>>,
     /// A handle on the socket that the thread has.
@@ -28,9 +29,17 @@ pub struct Http2 {
     origin: String,
 }
 
+/// The runtime of the thread: it stays for as long as somebody may wait for something on it, as a timeout on a
+/// runtime that has ended is a panic.
+#[derive(Clone)]
+struct Running {
+    handle: Handle,
+    _stay: mpsc::Sender<Infallible>,
+}
+
 /// One request on it.
 pub struct Http2Stream {
-    runtime: Handle,
+    runtime: Running,
     response: Option<ResponseFuture>,
     sending: SendStream<Bytes>,
     receiving: Option<RecvStream>,
@@ -99,15 +108,17 @@ impl Http2 {
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime");
-            let handle = runtime.handle().clone();
+            let (stay, mut left) = mpsc::channel(1);
+            let running = Running { handle: runtime.handle().clone(), _stay: stay };
             runtime.block_on(async move {
                 let socket = socket().expect("a socket for the runtime");
                 let mut builder = Builder::new();
                 builder.initial_window_size(window).initial_connection_window_size(AMPLE);
                 let (requests, connection) = builder.handshake(socket).await.expect("a handshake");
-                hand_over.send((handle, requests)).expect("the test waits");
+                hand_over.send((running, requests)).expect("the test waits");
                 // A test may have let go of it.
                 let _ = end.send(connection.await);
+                let None = left.recv().await;
             });
         });
         let (runtime, requests) = handed_over.recv_timeout(DEADLINE).expect("a connection of HTTP/2");
@@ -248,7 +259,7 @@ impl Http2Stream {
         if self.sending.capacity() == 0 {
             let sending = &mut self.sending;
             let opens = std::future::poll_fn(|cx| sending.poll_capacity(cx));
-            let opened = self.runtime.block_on(async { tokio::time::timeout(patience, opens).await });
+            let opened = self.runtime.handle.block_on(async { tokio::time::timeout(patience, opens).await });
             opened.ok()?.expect("an open stream").expect("a stream that is whole");
         }
         let count = self.sending.capacity().min(bytes.len());
@@ -383,7 +394,7 @@ impl Http2Response {
 }
 
 #[track_caller]
-fn wait<T>(runtime: &Handle, what: &str, future: impl Future<Output = T>) -> T {
-    let waited = runtime.block_on(async { tokio::time::timeout(DEADLINE, future).await });
+fn wait<T>(runtime: &Running, what: &str, future: impl Future<Output = T>) -> T {
+    let waited = runtime.handle.block_on(async { tokio::time::timeout(DEADLINE, future).await });
     waited.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
