@@ -122,3 +122,30 @@ fn files(page: &mut Roff, command: &clap::Command) {
         false => page.text([bold("hopgate"), roman("(1)")]),
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_with_its_options_and_examples() {
+        let pages = pages().unwrap();
+        let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        for command in Cli::command().get_subcommands() {
+            let name = format!("hopgate-{}", command.get_name());
+            assert!(names.contains(&name.as_str()), "{name} is not among {names:?}");
+        }
+        for (name, page) in &pages {
+            let page = String::from_utf8(page.clone()).unwrap();
+            assert!(page.contains(&format!("\n.TH {name} 1 \" \" ")), "{page}");
+            assert!(page.contains("\n.SH OPTIONS\n") && page.contains("\n.SH EXAMPLES\n.nf\n"), "{page}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_a_command_is_asked_for_by_its_name() {
+        assert_eq!(command("run"), Ok("run".to_owned()));
+        let said = command("hopgate-run").unwrap_err();
+        assert!(said.starts_with("hopgate has the commands run, "), "{said}");
+    }
+}

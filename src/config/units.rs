@@ -291,10 +291,10 @@ fn ip(host: &str) -> Result<Option<IpAddr>, Wrong> {
 /// The kernel keeps the path in 108 bytes with a zero at its end (unix(7)).
 /// What systemd takes as `FileDescriptorName=` (systemd.socket(5)), without blanks, which end an address.
 fn socket_name(name: &str) -> Result<&str, Wrong> {
-    let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    let is_fit = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b';');
     if name.is_empty() || name.len() > 255 || !name.bytes().all(is_fit) {
         let help =
-            "write the `FileDescriptorName=` of the .socket unit: `fd:web`; it has no `:` and no blanks";
+            "write the `FileDescriptorName=` of the .socket unit: `fd:web`; without `:`, `;` and blanks";
         return Err(Wrong::new(format!("`{name}` is not the name of a socket"), help));
     }
     Ok(name)
