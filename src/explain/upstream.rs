@@ -21,6 +21,10 @@ pub struct Upstream {
     pub is_http2: bool,
     /// The line that says so.
     pub version_line: Option<usize>,
+    /// The header of the PROXY protocol that connections to it begin with.
+    pub header: Option<String>,
+    /// The line that says so.
+    pub header_line: Option<usize>,
     /// How TLS is spoken with it.
     pub tls: Option<Tls>,
     /// How a server is chosen, if there are several.
