@@ -210,7 +210,11 @@ fn every_variable_in_the_manual_is_one() {
 fn settings(config: &Config) -> String {
     let mut settings = format!(
         "{:?} {:?} {:?} {:?}\n{:#?}\n",
-        config.workers, config.shutdown_timeout, config.max_connections, config.error_log, config.upstreams
+        config.workers,
+        (config.shutdown_timeout, config.shutdown_delay),
+        config.max_connections,
+        config.error_log,
+        config.upstreams
     );
     for server in &config.servers {
         settings += &format!(

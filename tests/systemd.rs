@@ -4,15 +4,13 @@
 mod support;
 
 use std::fs::{File, Metadata};
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use support::{Dir, Hopgate, Lines, ServiceManager, Upstream, eventually, free_addr, open_tunnel};
+use support::{Dir, Hopgate, ServiceManager, Stopper, Upstream, eventually, free_addr, open_tunnel};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -172,52 +170,17 @@ fn standard_error_that_was_redirected_is_not_the_journal() {
     assert!(log.lines().all(|line| line.contains("  WARN ") || line.contains("  INFO ")), "{log}");
 }
 
-/// Stops single threads of a hopgate.
-struct Stopper {
-    child: Child,
-    log: Lines,
-}
-
-impl Stopper {
-    fn start(manager: &ServiceManager, addr: SocketAddr) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/apps/stop_thread.py");
-        let mut child = Command::new("python3")
-            .arg(script)
-            .args([env!("CARGO_BIN_EXE_hopgate"), "run", "--workers", "2"])
-            .args(["--listen", &addr.to_string(), "--upstream", "http://127.0.0.1:1"])
-            .env_remove("RUST_LOG")
-            .env("NOTIFY_SOCKET", manager.name())
-            .env("WATCHDOG_USEC", "400000")
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("this test needs python3: run tests/run, which installs what is missing");
-        let log = Lines::follow(child.stderr.take().expect("stderr is piped"));
-        Self { child, log }
-    }
-
-    fn tell(&mut self, order: &str) {
-        let stdin = self.child.stdin.as_mut().expect("stdin is piped");
-        writeln!(stdin, "{order}").expect("it reads its orders");
-    }
-}
-
-impl Drop for Stopper {
-    fn drop(&mut self) {
-        // The end of its input is the end of it and of what it has started.
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn the_watchdog_is_fed_only_while_every_worker_is_alive() {
     let manager = ServiceManager::listen();
-    let mut stopper = Stopper::start(&manager, free_addr());
+    let env = [("NOTIFY_SOCKET", manager.name()), ("WATCHDOG_USEC", "400000")];
+    let addr = free_addr().to_string();
+    let args = ["run", "--workers", "2", "--listen", &addr, "--upstream", "http://127.0.0.1:1"];
+    let mut stopper = Stopper::start(&args, &env);
     manager.expect("READY=1");
     manager.expect("WATCHDOG=1");
     stopper.tell("stop worker-1");
-    let line = stopper.log.expect("do not answer", 0);
+    let line = stopper.log().expect("do not answer", 0);
     assert!(line.contains("ERROR") && line.contains("workers=[1]"), "{line}");
     // What was said before the worker stopped.
     while manager.next_within(Duration::from_millis(1)).is_some() {}

@@ -3,15 +3,20 @@
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod env;
 pub mod explain;
+pub mod health;
 pub mod import;
 pub mod man;
+mod orphans;
 pub mod run;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
@@ -42,6 +47,7 @@ Examples:
   hopgate explain --config hopgate.toml ws://a.b/ws   what would become of a request, and why
   hopgate import /etc/nginx/nginx.conf                what nginx does, in hopgate's language
   hopgate run --config hopgate.toml                   serve what the file says
+  hopgate health                                      ask a running one whether it is well
 
 Exit codes:
   0   done
@@ -66,7 +72,7 @@ pub struct Cli {
 impl Cli {
     /// Reads the arguments of the process, or leaves it and says what is wrong with them.
     pub fn parse_or_exit() -> Self {
-        Self::try_parse().unwrap_or_else(|mut error| {
+        Self::try_read(std::env::args_os(), |name| std::env::var_os(name)).unwrap_or_else(|mut error| {
             let file = match error.get(ContextKind::InvalidArg) {
                 Some(ContextValue::String(text)) if text.ends_with(".toml") => {
                     Some(format!("--config {text}"))
@@ -80,6 +86,16 @@ impl Cli {
             error.exit()
         })
     }
+
+    /// Reads arguments, and of the environment what they leave open.
+    fn try_read(
+        arguments: impl IntoIterator<Item: Into<OsString> + Clone>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(arguments)?;
+        env::fill(&mut cli.command, variable)?;
+        Ok(cli)
+    }
 }
 
 /// What can be done.
@@ -87,7 +103,7 @@ impl Cli {
 pub enum Command {
     /// Serve what a file says, or one upstream without a file
     ///
-    /// SIGTERM drains: no new connections; requests may finish within `shutdown_timeout`; tunnels are
+    /// SIGTERM drains, once `shutdown_delay` is over: no new connections; requests may finish within `shutdown_timeout`; tunnels are
     /// ended in good order, each at a moment of its own within the first third of it, so that their
     /// clients do not all come back in the same instant. A second SIGTERM, or SIGINT, ends at once.
     /// SIGHUP reads the file again, SIGUSR1 opens log files anew.
@@ -100,6 +116,12 @@ pub enum Command {
     /// surprise.
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Ask a running hopgate whether it is well
+    ///
+    /// Sends `GET /healthz` to the first address of `[health]` in the configuration: are all workers alive? It is
+    /// meant for probes in images that have no other program, such as Docker's HEALTHCHECK.
+    #[command(after_help = HEALTH_HELP)]
+    Health(HealthArgs),
     /// Say what would become of a request, and why
     ///
     /// Which server and which location, what the steps of the configuration do, which upstream, the
@@ -135,7 +157,28 @@ Examples:
   hopgate run --config /etc/hopgate/hopgate.toml
   hopgate run --upstream http://127.0.0.1:3000
   hopgate run --listen 8080 --listen '[::]:8080' --upstream http://app:3000
-  hopgate run --listen unix:/run/hopgate.sock --upstream http://unix:/run/app.sock --workers 2";
+  hopgate run --listen unix:/run/hopgate.sock --upstream http://unix:/run/app.sock --workers 2
+
+In place of flags, these variables of the environment are taken; a flag wins, and an empty one counts as unset:
+  HOPGATE_CONFIG     --config
+  HOPGATE_UPSTREAM   --upstream
+  HOPGATE_LISTEN     --listen, several separated by commas or spaces
+  HOPGATE_HEALTH     --health, the same
+  HOPGATE_WORKERS    --workers
+  RUST_LOG           the level of the error log, whatever the configuration says";
+
+const HEALTH_HELP: &str = "\
+Examples:
+  hopgate health
+  hopgate health --ready                 also: is it to be sent clients?
+  hopgate health --url http://127.0.0.1:9180
+
+Without --url and --config the environment is asked as by `hopgate run`: HOPGATE_CONFIG, or HOPGATE_HEALTH
+if there is no file.
+
+Exit codes:
+  0   it has answered 200
+  1   it has answered something else, or not at all";
 
 const CHECK_HELP: &str = "\
 Examples:
@@ -185,13 +228,13 @@ Examples:
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
     /// The configuration [default: /etc/hopgate/hopgate.toml]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream", "health"])]
     pub config: Option<PathBuf>,
     /// Where to listen without a file, any number of times [default: 127.0.0.1:8080]
     ///
     /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`, or `fd:NAME` for what systemd
     /// passes under that name. Port 0 is a free one. TLS takes a file.
-    #[arg(long, value_name = "ADDR", value_parser = listen, requires = "upstream")]
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub listen: Vec<ListenAddress>,
     /// Where all requests go without a file
     ///
@@ -201,6 +244,45 @@ pub struct RunArgs {
     /// How many workers, each with its own thread; instead of `workers` in the file
     #[arg(long, value_name = "N", value_parser = workers)]
     pub workers: Option<NonZeroUsize>,
+    /// Where health checks are answered without a file, any number of times
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
+    pub health: Vec<ListenAddress>,
+    /// Where all this was said.
+    #[arg(skip)]
+    pub named: Named,
+}
+
+/// What a mistake in a configuration without a file is told of: the flag or the variable that it was said with.
+#[derive(Clone, Debug)]
+pub struct Named {
+    listen: &'static str,
+    upstream: &'static str,
+    health: &'static str,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self { listen: "--listen", upstream: "--upstream", health: "--health" }
+    }
+}
+
+/// `hopgate health`
+#[derive(Args, Clone, Debug)]
+pub struct HealthArgs {
+    /// The configuration [default: /etc/hopgate/hopgate.toml]
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub config: Option<PathBuf>,
+    /// Whether it is to be sent clients, too: not once it is told to stop
+    #[arg(long)]
+    pub ready: bool,
+    /// Whom to ask instead of the address in the configuration
+    ///
+    /// `http://HOST[:PORT][/PATH]`, `http://unix:/path`, or an address as in `listen`.
+    #[arg(long, value_name = "URL", value_parser = health::Target::parse)]
+    pub url: Option<health::Target>,
+    /// How long it may take to answer
+    #[arg(long, value_name = "TIME", value_parser = patience, default_value = "3s")]
+    pub timeout: Duration,
 }
 
 /// `hopgate check`
@@ -303,11 +385,18 @@ impl RunArgs {
     /// # Errors
     /// The mistakes of the file, or of the flags.
     pub fn load(&self) -> Result<Config, ConfigErrors> {
-        let mut config = match (&self.upstream, self.listen.as_slice()) {
+        let config = match (&self.upstream, self.listen.as_slice()) {
             (Some(url), []) => Config::quick(&[default_listen()], url),
             (Some(url), listen) => Config::quick(listen, url),
             (None, _) => Config::load(file_or_default(self.config.as_deref())),
-        }?;
+        };
+        let config = match self.health.as_slice() {
+            [] => config,
+            health => config.and_then(|config| config.with_health(health)),
+        };
+        let Named { listen, upstream, health } = self.named;
+        let named = [("--listen", listen), ("--upstream", upstream), ("--health", health)];
+        let mut config = config.map_err(|errors| errors.naming(&named))?;
         config.workers = self.workers.map(NonZeroUsize::get).or(config.workers);
         Ok(config)
     }
@@ -382,6 +471,14 @@ fn method(text: &str) -> Result<String, String> {
     }
 }
 
+/// As in the file, but 0 would never do.
+fn patience(text: &str) -> Result<Duration, Wrong> {
+    match units::time(text).map_err(Wrong::unquoted)? {
+        Duration::ZERO => Err(Wrong { message: "nothing would ever be in time".to_owned(), help: None }),
+        time => Ok(time),
+    }
+}
+
 /// As in the file: from 1 to 1024.
 fn workers(text: &str) -> Result<NonZeroUsize, Wrong> {
     let number = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= 1024);
@@ -395,10 +492,22 @@ mod tests {
     use clap::error::ErrorKind;
 
     fn run(arguments: &str) -> Result<RunArgs, ErrorKind> {
-        match Cli::try_parse_from(["hopgate", "run"].into_iter().chain(arguments.split_whitespace())) {
+        run_in(arguments, &[])
+    }
+
+    fn run_in(arguments: &str, variables: &[(&str, &str)]) -> Result<RunArgs, ErrorKind> {
+        read(arguments, variables).map_err(|error| error.kind())
+    }
+
+    fn read(arguments: &str, variables: &[(&str, &str)]) -> Result<RunArgs, clap::Error> {
+        let get = |name: &str| {
+            variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into())
+        };
+        let arguments = ["hopgate", "run"].into_iter().chain(arguments.split_whitespace());
+        match Cli::try_read(arguments, get) {
             Ok(Cli { command: Command::Run(run) }) => Ok(run),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.kind()),
+            Err(error) => Err(error),
         }
     }
 
@@ -416,6 +525,93 @@ mod tests {
         assert_eq!(run("--config a --upstream http://a").unwrap_err(), ErrorKind::ArgumentConflict);
         assert_eq!(run("--config a --listen 80").unwrap_err(), ErrorKind::ArgumentConflict);
         assert_eq!(run("--listen 80").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn the_environment_says_what_the_flags_leave_open() {
+        let args = run_in(
+            "",
+            &[
+                ("HOPGATE_UPSTREAM", "http://app "),
+                ("HOPGATE_LISTEN", "8080, [::1]:8080 unix:/run/a"),
+                ("HOPGATE_HEALTH", "9180"),
+                ("HOPGATE_WORKERS", "3"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(args.upstream.as_deref(), Some("http://app"));
+        let listen: Vec<_> = args.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["0.0.0.0:8080", "[::1]:8080", "unix:/run/a"]);
+        let config = args.load().unwrap();
+        assert_eq!((config.workers, config.health.len()), (Some(3), 1));
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_is_no_conflict_with_it() {
+        let image = [
+            ("HOPGATE_CONFIG", "/etc/a.toml"),
+            ("HOPGATE_LISTEN", "1"),
+            ("HOPGATE_WORKERS", "2"),
+            ("HOPGATE_HEALTH", "3"),
+        ];
+        let args = run_in("--upstream http://app --listen 80 --workers 5 --health 4", &image).unwrap();
+        assert_eq!((args.config, args.upstream.as_deref()), (None, Some("http://app")));
+        assert_eq!((args.listen.len(), args.listen[0].to_string()), (1, "0.0.0.0:80".to_owned()));
+        assert_eq!((args.workers.unwrap().get(), args.health[0].to_string()), (5, "0.0.0.0:4".to_owned()));
+        // A file says where to listen.
+        let args = run_in("", &image).unwrap();
+        assert_eq!((args.config, args.listen), (Some("/etc/a.toml".into()), Vec::new()));
+        let args =
+            run_in("--config b", &[("HOPGATE_UPSTREAM", "http://app"), ("HOPGATE_CONFIG", "a")]).unwrap();
+        assert_eq!((args.config, args.upstream), (Some("b".into()), None));
+        let args =
+            run_in("--listen 80", &[("HOPGATE_UPSTREAM", "http://app"), ("HOPGATE_CONFIG", "a")]).unwrap();
+        assert_eq!((args.config, args.upstream.as_deref()), (None, Some("http://app")));
+    }
+
+    #[test]
+    fn a_mistake_in_the_environment_names_the_variable() {
+        let told = |variables: &[(&str, &str)]| match read("", variables) {
+            Err(error) => error.to_string(),
+            Ok(args) => args.load().unwrap_err().to_string(),
+        };
+        let app = ("HOPGATE_UPSTREAM", "http://127.0.0.1:8080");
+        for (variables, expected) in [
+            (
+                &[("HOPGATE_UPSTREAM", "foo")][..],
+                "error: HOPGATE_UPSTREAM: `foo` is not a URL; write `http://foo`",
+            ),
+            (&[app, ("HOPGATE_LISTEN", "1, x:y")], "error: HOPGATE_LISTEN: "),
+            (&[app, ("HOPGATE_WORKERS", "0")], "error: HOPGATE_WORKERS: it must be a number from 1 to 1024"),
+            (
+                &[app, ("HOPGATE_LISTEN", "1 1")],
+                "error: HOPGATE_LISTEN: this server listens on 0.0.0.0:1 twice",
+            ),
+            (&[app], "error: HOPGATE_UPSTREAM: hopgate itself listens on 127.0.0.1:8080"),
+            (
+                &[app, ("HOPGATE_LISTEN", "1"), ("HOPGATE_HEALTH", "[::]:1 127.0.0.1:1")],
+                "error: HOPGATE_HEALTH: a server listens on 0.0.0.0:1, so health checks cannot come to 127.0.0.1:1",
+            ),
+            (&[app, ("HOPGATE_CONFIG", "a")], "error: HOPGATE_CONFIG and HOPGATE_UPSTREAM are both set"),
+        ] {
+            let told = told(variables);
+            assert!(told.starts_with(expected), "{variables:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_to_nothing_is_not_set() {
+        let empty = [
+            ("HOPGATE_CONFIG", ""),
+            ("HOPGATE_UPSTREAM", " "),
+            ("HOPGATE_LISTEN", ""),
+            ("HOPGATE_HEALTH", ","),
+            ("HOPGATE_WORKERS", ""),
+        ];
+        let args = run_in("", &empty).unwrap();
+        assert_eq!((args.config, args.upstream, args.workers), (None, None, None));
+        let args = run_in("--upstream http://app", &empty).unwrap();
+        assert!(args.listen.is_empty() && args.health.is_empty());
     }
 
     #[test]

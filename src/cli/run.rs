@@ -5,6 +5,8 @@ use std::io::Write;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::env::unused_with_file;
+use super::orphans::Orphans;
 use super::{EXIT_CONFIG, EXIT_DONE, RunArgs, report};
 use crate::config::{Config, ConfigErrors, Warnings};
 use crate::log::ErrorLogWriter;
@@ -14,7 +16,18 @@ use crate::systemd::{Notifier, Passed};
 /// Runs until a signal ends it.
 pub fn run(args: &RunArgs) -> u8 {
     let args = args.clone();
-    serve(move || args.load(), |_| {})
+    let unused = match args.upstream {
+        Some(_) => None,
+        None => unused_with_file(|name| std::env::var_os(name)),
+    };
+    let ready = move |_: &Server| {
+        if let Some(unused) = unused {
+            tracing::info!(
+                "{unused} not used: they are for running without a file, which says where to listen"
+            );
+        }
+    };
+    serve(move || args.load(), ready)
 }
 
 /// Serves the configuration that `load` gives, and asks it again for each reload; `ready` is told when
@@ -55,6 +68,9 @@ fn bind_and_run(
     obey_signals(server.control(), load, log.clone(), notifier)?;
     for address in server.addresses() {
         tracing::info!("listening on {address}");
+    }
+    for address in server.health_addresses() {
+        tracing::info!("health checks are answered on {address}");
     }
     tracing::info!("hopgate {} started, {} workers", env!("CARGO_PKG_VERSION"), server.workers());
     // On a terminal, what `ready` prints stands below these lines, not among them.
@@ -102,6 +118,10 @@ fn obey_signals(
         [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::user_defined1()]
             .map(signal)
     };
+    let mut orphans = {
+        let _inside = runtime.enter();
+        Orphans::of_this_process()?
+    };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let [Ok(terminate), Ok(interrupt), Ok(hangup), Ok(user1)] = &mut signals else {
             tracing::error!("no signals can be received");
@@ -119,6 +139,7 @@ fn obey_signals(
                         }
                         Control::ReopenLogs
                     }
+                    () = orphans.release() => continue,
                 };
                 // The server is gone: the process is about to end.
                 if control.send(order).is_err() {

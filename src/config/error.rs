@@ -149,8 +149,8 @@ impl ConfigErrors {
         let message = format!("cannot read {}: {error}", path.display());
         let help = match error.kind() {
             io::ErrorKind::NotFound => Some(
-                "name another file with `--config FILE`, or run without one: \
-                 `hopgate run --upstream http://127.0.0.1:3000`",
+                "name another file with `--config FILE` (HOPGATE_CONFIG), or run without one: \
+                 `hopgate run --upstream http://127.0.0.1:3000` (HOPGATE_UPSTREAM)",
             ),
             io::ErrorKind::PermissionDenied => Some("let the user that hopgate runs as read it"),
             io::ErrorKind::IsADirectory => Some("name the file in it"),
@@ -172,6 +172,18 @@ impl ConfigErrors {
     pub(super) fn of_flags(mut mistakes: Vec<Mistake>) -> Option<Self> {
         mistakes.retain(|mistake| mistake.kind != MistakeKind::Surprising);
         (!mistakes.is_empty()).then_some(Self { source: Source::Flags, mistakes })
+    }
+
+    /// Calls the flags by the names that they were given by, as those of variables of the environment.
+    pub fn naming(mut self, names: &[(&str, &str)]) -> Self {
+        for mistake in self.mistakes.iter_mut().filter(|_| self.source == Source::Flags) {
+            let named =
+                names.iter().find_map(|(flag, name)| Some((name, mistake.message.strip_prefix(flag)?)));
+            if let Some((name, rest)) = named {
+                mistake.message = format!("{name}{rest}");
+            }
+        }
+        self
     }
 
     /// Whether they are mistakes of the command line, not of a file.

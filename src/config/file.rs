@@ -97,6 +97,7 @@ section! {
     Top at Top {
         workers: AutoOr,
         shutdown_timeout: Duration,
+        shutdown_delay: Duration,
         max_connections: u64,
         max_connections_per_ip: u64,
         error_log: TextOr<ErrorLog>,
@@ -106,6 +107,7 @@ section! {
         limit_req_zone: Named<LimitReqZone>,
         limit_conn_zone: Named<LimitConnZone>,
         acme: Only<Acme>,
+        health: Only<Health>,
         server: Tables<Server>,
     }
     for_servers: ForServers,
@@ -186,6 +188,13 @@ section! {
         directory: String,
         directory_ca: String,
         store: String,
+    }
+}
+
+section! {
+    /// `[health]`
+    Health at Health {
+        listen: OneOrMany<String>,
     }
 }
 
@@ -453,6 +462,8 @@ pub enum Level {
     Upstream,
     /// `[acme]`
     Acme,
+    /// `[health]`
+    Health,
     /// An entry of `listen`.
     Listen,
     /// An entry of `server` of an upstream.
@@ -475,12 +486,13 @@ pub enum Level {
 
 impl Level {
     /// All of them, those first where a key is most likely meant to stand.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Location,
         Self::Server,
         Self::Top,
         Self::Upstream,
         Self::Acme,
+        Self::Health,
         Self::Map,
         Self::RewriteStep,
         Self::Return,
@@ -507,6 +519,7 @@ impl Level {
             Self::Map => Map::keys(),
             Self::Upstream => Upstream::keys(),
             Self::Acme => Acme::keys(),
+            Self::Health => Health::keys(),
             Self::Listen => Listen::keys(),
             Self::UpstreamServer => UpstreamServer::keys(),
             Self::ErrorLog => ErrorLog::keys(),
@@ -530,6 +543,7 @@ impl Level {
             Self::Map => "in a `[[map]]`",
             Self::Upstream => "in an `[upstream.NAME]`",
             Self::Acme => "in `[acme]`",
+            Self::Health => "in `[health]`",
             Self::Listen => "in an entry of `listen`: `{ address = \"8080\", default_server = true }`",
             Self::UpstreamServer => {
                 "in a server of an upstream: `{ address = \"10.0.0.1:3000\", weight = 2 }`"

@@ -61,6 +61,9 @@ pub struct Config {
     /// How long requests may take to finish in a drain; tunnels are ended within the first third of it.
     /// nginx: `worker_shutdown_timeout`.
     pub shutdown_timeout: Duration,
+    /// How long clients are served after SIGTERM before the drain begins, while health checks say that hopgate is
+    /// not ready.
+    pub shutdown_delay: Duration,
     /// The most client connections at a time, tunnels included, over all workers; `None`: no limit.
     pub max_connections: Option<usize>,
     /// The same for one client address; `None`: no limit.
@@ -69,6 +72,8 @@ pub struct Config {
     pub error_log: ErrorLog,
     /// Each address to listen on, once, however many servers share it.
     pub listeners: Vec<Listener>,
+    /// Where health checks are answered, each address once.
+    pub health: Vec<ListenAddress>,
     /// The servers in the order of the file.
     pub servers: Vec<Server>,
     /// The groups of upstream servers: those with a name, then one for each other address of a
@@ -420,9 +425,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or every mistake that is in it.
     pub fn load_with_places(path: &Path) -> Result<(Self, Places), ConfigErrors> {
-        let name = path.display().to_string();
-        let bytes = read_bounded(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
-        let text = String::from_utf8(bytes).map_err(|error| ConfigErrors::not_utf8(&name, &error))?;
+        let (name, text) = read_text(path)?;
         Self::parse_with_places(&name, &text)
     }
 
@@ -444,6 +447,31 @@ impl Config {
         config.warnings = Warnings::of(name, text, &mistakes);
         ConfigErrors::unless_empty(name, text, mistakes)
             .map_or_else(|| Ok((config, Places::new(name, text, file))), Err)
+    }
+
+    /// Where health checks are answered by the configuration in a file, however wrong the rest of it may be: it may
+    /// have been changed since it was taken into use.
+    ///
+    /// # Errors
+    /// The file cannot be read, or every mistake in it where the addresses cannot be known for one of them.
+    pub fn load_health(path: &Path) -> Result<Vec<ListenAddress>, ConfigErrors> {
+        let (name, text) = read_text(path)?;
+        let (file, mut mistakes) = read::document(&text);
+        let health = check::health(&file, &mut mistakes);
+        match health.is_empty() {
+            true => ConfigErrors::unless_empty(&name, &text, mistakes).map_or(Ok(health), Err),
+            false => Ok(health),
+        }
+    }
+
+    /// The same with other addresses for health checks.
+    ///
+    /// # Errors
+    /// A server listens on one of them; the words name the flag `--health`.
+    pub fn with_health(mut self, health: &[ListenAddress]) -> Result<Self, ConfigErrors> {
+        let mut mistakes = Vec::new();
+        self.health = check::health_of_flags(health, &self.listeners, &mut mistakes);
+        ConfigErrors::of_flags(mistakes).map_or(Ok(self), Err)
     }
 
     /// A configuration without a file: everything that comes to one of the addresses goes to the
@@ -472,6 +500,14 @@ impl Config {
 
 /// The most bytes of a file: far more than anybody writes, and little enough to be held.
 const LARGEST_FILE: u64 = 16 << 20;
+
+/// What mistakes in a file are reported under, and its text.
+fn read_text(path: &Path) -> Result<(String, String), ConfigErrors> {
+    let name = path.display().to_string();
+    let bytes = read_bounded(path).map_err(|error| ConfigErrors::unreadable(path, &error))?;
+    let text = String::from_utf8(bytes).map_err(|error| ConfigErrors::not_utf8(&name, &error))?;
+    Ok((name, text))
+}
 
 /// Reads a file or a pipe, such as `/dev/stdin`; a device might never end.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {

@@ -141,7 +141,9 @@ pub(crate) fn prepare(
 fn key(group: &Group, values: &Values<'_>) -> Vec<u8> {
     let mut key = Vec::new();
     match &group.upstream.balance {
-        Balance::Hash { key: template, .. } => template.write(&mut key, values, verbatim),
+        Balance::Hash { key: template, .. } | Balance::Rendezvous { key: template } => {
+            template.write(&mut key, values, verbatim);
+        }
         Balance::IpHash => match values.origin.client {
             Some(IpAddr::V4(address)) => key.extend_from_slice(&address.octets()[..3]),
             Some(IpAddr::V6(address)) => key.extend_from_slice(&address.octets()),

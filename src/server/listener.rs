@@ -42,6 +42,11 @@ impl ListenSocket {
     fn own(socket: Socket) -> Self {
         Self { socket, is_passed: false }
     }
+
+    /// The socket itself, which does not block.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
 }
 
 /// An address that is listened on, with a socket for each worker.

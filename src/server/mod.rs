@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod handshake;
+pub mod health;
 pub mod limits;
 pub mod listener;
 mod proxied;
@@ -26,6 +27,7 @@ use crate::state::State;
 use crate::systemd::{Counts, Notifier, Passed};
 use crate::tls::server::TlsServers;
 use crate::tls::watch::Watch;
+use health::Health;
 use listener::{Bound, ListenSocket, SocketFile, check_apart, open, to_bind};
 use watchdog::{Watchdog, counts};
 use worker::Order;
@@ -42,8 +44,10 @@ pub enum Control {
     ReloadRefused,
     /// Open the access logs anew.
     ReopenLogs,
-    /// Finish what was begun, then stop.
+    /// Finish what was begun, then stop; before that, clients are served for `shutdown_delay`.
     Drain,
+    /// That time is over.
+    DelayEnded,
     /// Stop.
     Kill,
     /// A worker has drained, or could not run.
@@ -58,6 +62,7 @@ pub struct Server {
     writer: LogWriter,
     workers: usize,
     bound: Vec<Bound>,
+    health: Vec<Bound>,
     passed: Passed,
     notifier: Notifier,
     control: (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>),
@@ -81,6 +86,7 @@ impl Server {
         let bound: io::Result<Vec<_>> = to_bind(&config.listeners).map(listen).collect();
         Ok(Self {
             bound: bound?.into_iter().flatten().collect(),
+            health: health::bind_all(&config)?,
             state: Arc::new(State::new(config, tls, None)),
             shared,
             writer: LogWriter::start()?,
@@ -101,6 +107,11 @@ impl Server {
         self.bound.iter().map(|bound| &bound.local)
     }
 
+    /// The same of those where health checks are answered.
+    pub fn health_addresses(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.health.iter().map(|bound| &bound.local)
+    }
+
     /// How many workers there will be.
     pub fn workers(&self) -> usize {
         self.workers
@@ -118,8 +129,9 @@ impl Server {
                 Control::Reload(config) => running.reload(*config),
                 Control::ReloadRefused => running.notifier.reload_refused(counts(&running.shared)),
                 Control::ReopenLogs => running.reopen_logs(),
-                Control::Drain if running.is_draining => break,
-                Control::Drain => running.drain(),
+                Control::Drain if running.is_stopping => break,
+                Control::Drain => running.stop(),
+                Control::DelayEnded => running.drain(),
                 Control::Kill => break,
                 Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => break,
                 Control::WorkerEnded => {}
@@ -138,6 +150,9 @@ struct Running {
     /// Each worker holds the other end for as long as it runs.
     running: Receiver<Infallible>,
     listening: Vec<Listening>,
+    health: Health,
+    /// A signal has ended it: from then on it may wait for `shutdown_delay`.
+    is_stopping: bool,
     is_draining: bool,
     /// Over the files of certificates.
     watch: Watch,
@@ -145,6 +160,7 @@ struct Running {
     orders: Option<Orders>,
     passed: Passed,
     notifier: Notifier,
+    control: mpsc::UnboundedSender<Control>,
     _watchdog: Watchdog,
 }
 
@@ -170,7 +186,8 @@ impl Worker {
 
 impl Running {
     fn start(server: Server) -> io::Result<(Self, mpsc::UnboundedReceiver<Control>)> {
-        let Server { state, shared, writer, workers: count, bound, passed, notifier, control } = server;
+        let Server { state, shared, writer, workers: count, bound, health, passed, notifier, control } =
+            server;
         let (ended, control) = control;
         let mut listening = Vec::new();
         let sockets = hand_out(bound, count, &mut listening);
@@ -192,7 +209,8 @@ impl Running {
         }
         let watch = Watch::start(state.tls.identities())?;
         let orders = Orders::start(&state.config, &shared)?;
-        let told = workers.iter().map(|worker: &Worker| worker.orders.clone()).collect();
+        let told: Vec<_> = workers.iter().map(|worker: &Worker| worker.orders.clone()).collect();
+        let health = Health::start(health, told.clone())?;
         let watchdog = Watchdog::start(notifier.clone(), Arc::clone(&shared), told)?;
         notifier.ready(counts(&shared));
         let running = Self {
@@ -202,18 +220,21 @@ impl Running {
             workers,
             running,
             listening,
+            health,
+            is_stopping: false,
             is_draining: false,
             watch,
             orders,
             passed,
             notifier,
+            control: ended,
             _watchdog: watchdog,
         };
         Ok((running, control))
     }
 
     fn reload(&mut self, config: Config) {
-        if self.is_draining {
+        if self.is_stopping {
             warn_of_draining();
             return self.notifier.reload_refused(counts(&self.shared));
         }
@@ -231,9 +252,13 @@ impl Running {
 
     /// Binds what is new first: if that fails nothing has changed.
     fn take_over(&mut self, config: Config) -> io::Result<()> {
-        let (tls, added) = LogWriter::check(&config)
-            .and_then(|()| prepare_tls(&config, &self.shared, Some(&self.state.tls)))
-            .and_then(|tls| Ok((tls, self.bind_new(&config)?)))?;
+        LogWriter::check(&config)?;
+        let tls = prepare_tls(&config, &self.shared, Some(&self.state.tls))?;
+        let (added, probed) = (self.bind_new(&config)?, self.health.bind_new(&config)?);
+        for bound in &probed {
+            tracing::info!("health checks are answered on {}", bound.local);
+        }
+        self.health.reload(&config, probed)?;
         if config.workers.is_some_and(|wanted| wanted != self.workers.len()) {
             tracing::warn!("`workers` has changed: that takes a restart");
         }
@@ -297,6 +322,27 @@ impl Running {
         tracing::info!("logs reopened");
     }
 
+    /// Begins with what makes others send no more clients, and gives them the time to notice.
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        self.health.stopping();
+        self.notifier.stopping(counts(&self.shared));
+        let delay = self.state.config.shutdown_delay;
+        if delay.is_zero() {
+            return self.drain();
+        }
+        tracing::info!("stopping: clients are served for another {delay:?}, then it drains");
+        let control = self.control.clone();
+        let waiting = std::thread::Builder::new().name("shutdown-delay".into()).spawn(move || {
+            std::thread::sleep(delay);
+            // The server may have been told to end at once meanwhile.
+            let _ = control.send(Control::DelayEnded);
+        });
+        if waiting.is_err() {
+            self.drain();
+        }
+    }
+
     fn drain(&mut self) {
         self.is_draining = true;
         // A successor orders by itself.
@@ -304,9 +350,7 @@ impl Running {
         // Removes the files of Unix-domain sockets: from now on they are a successor's to bind.
         self.listening.clear();
         let until = Instant::now() + self.state.config.shutdown_timeout;
-        let counts = counts(&self.shared);
-        self.notifier.stopping(counts);
-        let Counts { connections, tunnels } = counts;
+        let Counts { connections, tunnels } = counts(&self.shared);
         let timeout = self.state.config.shutdown_timeout;
         tracing::info!(connections, tunnels, "draining, for at most {timeout:?}");
         for worker in &self.workers {
@@ -315,7 +359,7 @@ impl Running {
     }
 
     fn end(mut self) {
-        if !self.is_draining {
+        if !self.is_stopping {
             self.notifier.stopping(counts(&self.shared));
         }
         self.listening.clear();
@@ -330,7 +374,7 @@ impl Running {
 }
 
 fn warn_of_draining() {
-    tracing::warn!("a signal was not obeyed: hopgate is draining");
+    tracing::warn!("a signal was not obeyed: hopgate is stopping");
 }
 
 /// Has something to show for every certificate that is ordered, and puts the rules of servers to use.

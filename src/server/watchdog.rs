@@ -70,7 +70,7 @@ fn watch(notifier: &Notifier, shared: &Shared, workers: &[UnboundedSender<Order>
 }
 
 /// The workers that do not answer in time. Those that have ended are none of them if that is `allowed`.
-fn silent(workers: &[UnboundedSender<Order>], patience: Duration, allowed: bool) -> Vec<usize> {
+pub(super) fn silent(workers: &[UnboundedSender<Order>], patience: Duration, allowed: bool) -> Vec<usize> {
     let (answer, answers) = channel();
     let mut silent: Vec<usize> = (0..workers.len()).collect();
     for (worker, orders) in workers.iter().enumerate() {

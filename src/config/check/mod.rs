@@ -6,6 +6,7 @@ mod error_pages;
 mod files;
 mod gzip;
 mod headers;
+mod health;
 mod limits;
 mod listen;
 mod location;
@@ -60,6 +61,13 @@ pub fn quick(listen: &[ListenAddress], url: &str, mistakes: &mut Vec<Mistake>) -
     }
     config
 }
+
+/// The addresses for health checks alone, whatever else is in the file; adds the mistakes of their table.
+pub fn health(file: &Top, mistakes: &mut Vec<Mistake>) -> Vec<ListenAddress> {
+    Check::new(file, mistakes).health(file).into_iter().map(|(address, _)| address).collect()
+}
+
+pub use health::health_of_flags;
 
 /// Where the texts of the flags stand in the file that is made from them.
 const LISTEN: usize = 0;
@@ -140,14 +148,19 @@ impl<'a> Check<'a> {
             self.refuse_loops(server, &listeners, &places);
         }
         let acme = self.acme(file, written, &servers, &listeners);
+        let health = self.health(file);
+        self.health_apart(&health, &listeners, &places);
+        let health = health.into_iter().map(|(address, _)| address).collect();
         let unused = self.names.unused();
         let config = Config {
             workers,
             shutdown_timeout: plain(&file.shutdown_timeout).unwrap_or(Duration::from_secs(30)),
+            shutdown_delay: plain(&file.shutdown_delay).unwrap_or_default(),
             max_connections,
             max_connections_per_ip,
             error_log,
             listeners,
+            health,
             servers,
             variables: self.own_variables(),
             upstreams: self.upstreams.finish(),

@@ -62,6 +62,7 @@ fn here(level: Level) -> &'static str {
         Level::Map => "in a `[[map]]`",
         Level::Upstream => "in an `[upstream.NAME]`",
         Level::Acme => "in `[acme]`",
+        Level::Health => "in `[health]`",
         Level::Listen => "in an entry of `listen`",
         Level::UpstreamServer => "in a server of an upstream",
         Level::ErrorLog => "in `error_log`",
