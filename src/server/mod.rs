@@ -28,7 +28,7 @@ use crate::systemd::{Counts, Notifier, Passed};
 use crate::tls::server::TlsServers;
 use crate::tls::watch::Watch;
 use health::Health;
-use listener::{Bound, ListenSocket, SocketFile, adopt, bind, check_apart, to_bind};
+use listener::{Bound, ListenSocket, SocketFile, check_apart, open, to_bind};
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
@@ -82,12 +82,9 @@ impl Server {
         let shared = Arc::<Shared>::default();
         let tls = prepare_tls(&config, &shared, None)?;
         passed.check_all_in(to_bind(&config.listeners))?;
-        let listen = |address| match passed.find(address) {
-            Some(passed) => adopt(passed, workers),
-            None => bind(address, workers),
-        };
+        let listen = |address| open(address, &passed, &config.listeners, workers);
         let bound: io::Result<Vec<_>> = to_bind(&config.listeners).map(listen).collect();
-        let bound = bound?;
+        let bound = bound?.into_iter().flatten().collect();
         let health = health::bind_all(&config)?;
         let state = Arc::new(State::new(config, tls, None));
         shared.resolver.watch(&state.config.resolver, &state.groups);
@@ -304,9 +301,10 @@ impl Running {
         let is_new = |address: &&ListenAddress| self.listening.iter().all(|known| known.address != **address);
         let bind_apart = |address| {
             self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
-            bind(address, self.workers.len())
+            open(address, &self.passed, &config.listeners, self.workers.len())
         };
-        to_bind(&config.listeners).filter(is_new).map(bind_apart).collect()
+        let bound: io::Result<Vec<_>> = to_bind(&config.listeners).filter(is_new).map(bind_apart).collect();
+        Ok(bound?.into_iter().flatten().collect())
     }
 
     fn order_certificates(&mut self) {

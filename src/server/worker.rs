@@ -85,7 +85,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
 
 struct Worker {
     local: Rc<Local>,
-    acceptors: HashMap<ListenAddress, Accepting>,
+    /// Several for an address that is a name of systemd's.
+    acceptors: HashMap<ListenAddress, Vec<Accepting>>,
 }
 
 /// An acceptor at work.
@@ -104,7 +105,7 @@ impl Worker {
             // Told or dropped, either means the same.
             let _ = stopped.await;
         }));
-        self.acceptors.insert(address, Accepting { stop, task });
+        self.acceptors.entry(address).or_default().push(Accepting { stop, task });
         Ok(())
     }
 
@@ -132,7 +133,7 @@ impl Worker {
     ) {
         // Before the configuration that does not know them: their last connections are served under the one
         // that does.
-        stop(removed.iter().filter_map(|address| self.acceptors.remove(address))).await;
+        stop(removed.iter().filter_map(|address| self.acceptors.remove(address)).flatten()).await;
         self.local.reload(state);
         for (address, socket) in added {
             if let Err(error) = self.listen(address, socket) {
@@ -142,7 +143,7 @@ impl Worker {
     }
 
     async fn drain(&mut self, until: Instant, mut orders: mpsc::UnboundedReceiver<Order>) {
-        stop(self.acceptors.drain().map(|(_, accepting)| accepting)).await;
+        stop(self.acceptors.drain().flat_map(|(_, accepting)| accepting)).await;
         self.local.tasks.set_phase(Phase::Draining(until));
         self.local.pool.borrow_mut().clear();
         self.local.http2.borrow_mut().clear();
@@ -164,7 +165,7 @@ impl Worker {
 
     /// Ends what there is, so that tunnels and requests can say how they ended.
     async fn kill(&self) {
-        for accepting in self.acceptors.values() {
+        for accepting in self.acceptors.values().flatten() {
             accepting.task.abort();
         }
         self.local.tasks.set_phase(Phase::Killed);
