@@ -42,6 +42,41 @@ fn a_first_certificate_comes_by_tls_alpn_01() {
 }
 
 #[test]
+fn certificates_with_a_name_in_common_come_by_tls_alpn_01_one_after_the_other() {
+    let site = Site::new();
+    let other = free_addr();
+    let ca = Pebble { http: free_addr(), ..site.ca() }.start();
+    let (asked, told) = std::sync::mpsc::channel();
+    let front = Front::start(&ca, move |line, pass| {
+        let is_of_order =
+            ["POST /order-plz", "POST /chalZ/"].into_iter().find(|begin| line.starts_with(begin));
+        // The test may be over.
+        let _ = is_of_order.map(|begin| asked.send(begin));
+        pass()
+    });
+    let of = |names: &str| {
+        let config = site.config(&front.acme(&site.store()), names);
+        config.replace(&format!("\"{}\", ", site.plain), "")
+    };
+    // Who makes the account is ahead of the others.
+    let hopgate = Hopgate::start(&of("\"c.test\""));
+    hopgate.wait_for_log("the certificate for c.test is in use");
+    let server = "tls = \"acme\"\nreturn = \"200 other\"\n";
+    hopgate.reload_with(&format!(
+        "{}\n[[server]]\nlisten = \"{other} ssl\"\nserver_name = [\"b.test\", \"www.a.test\"]\n{server}",
+        of(r#"["a.test", "www.a.test"]"#),
+    ));
+    hopgate.wait_for_log("the certificate for a.test and www.a.test is in use");
+    hopgate.wait_for_log("the certificate for b.test and www.a.test is in use");
+    let (order, proof) = ("POST /order-plz", "POST /chalZ/");
+    let seen: Vec<_> = told.try_iter().collect();
+    assert_eq!(seen, [order, proof, order, proof, proof, order, proof, proof]);
+    assert!(!hopgate.log().contains("no certificate for"), "{}", hopgate.log());
+    assert_eq!(site.get("www.a.test", &ca.root()).as_deref(), Ok("the app"));
+    assert_eq!(get_over_tls(other, "www.a.test", &ca.root()).as_deref(), Ok("other"));
+}
+
+#[test]
 fn where_one_proof_fails_the_other_is_tried_and_is_the_first_one_from_then_on() {
     let site = Site::new();
     let ca = Pebble { http: free_addr(), lifetime: 3, ..site.ca() }.start();
@@ -168,10 +203,12 @@ fn a_broken_store_is_told_and_mended() {
     fs::set_permissions(site.file("account.json"), fs::Permissions::from_mode(0o644))
         .expect("a mode can be set");
     let hopgate = site.start(&ca, "\"a.test\"");
-    hopgate.wait_for_log("the certificate for a.test cannot be used, another one is ordered");
+    let said = "the certificate for a.test cannot be used, another one is ordered";
+    hopgate.wait_for_log(said);
     hopgate.wait_for_log("account.json is not an account");
     hopgate.wait_for_log("others could use");
     hopgate.wait_for_log("the certificate for a.test is in use");
+    assert_eq!(hopgate.log().matches(said).count(), 1, "{}", hopgate.log());
     assert_eq!(mode(&site.file("account.json")), 0o600);
     assert_eq!(site.get("a.test", &ca.root()).as_deref(), Ok("the app"));
 }

@@ -36,6 +36,12 @@ fn a_name_that_cannot_be_proven_is_said_kindly_and_not_tried_again_soon() {
     // A reload does: the operator has changed something.
     hopgate.reload_with(&site.config(&ca.acme(&site.store()), "\"a.test\""));
     eventually("it is tried again", || ca.orders() == 3);
+    eventually("that has failed, too", || hopgate.log().matches("no certificate for a.test").count() == 1);
+    // So does one that changes how it is tried.
+    let other = free_addr();
+    let config = site.config(&ca.acme(&site.store()), "\"a.test\"");
+    hopgate.reload_with(&config.replace(" ssl\"]", &format!(" ssl\", \"{other}\"]")));
+    eventually("it is tried once more", || ca.orders() == 4);
 }
 
 #[test]
@@ -114,7 +120,8 @@ fn a_ca_that_has_enough_is_left_alone_for_as_long_as_it_says() {
     hopgate.wait_for_log("the CA does not want to be asked before");
     drop(hopgate);
     let hopgate = Hopgate::start(&config);
-    hopgate.wait_for_log("the next attempt to get a certificate for a.test is in 2 h 4 min");
+    let line = hopgate.wait_for_log("the next attempt to get a certificate for a.test is in 2 h 4 min");
+    assert!(line.ends_with("the CA does not want to be asked before"), "{line}");
     hopgate.reload_with(&config);
     hopgate.wait_for_log("the CA does not want to be asked before");
     assert_eq!(hopgate.get("/"), (200, "the app".to_owned()));

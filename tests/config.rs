@@ -490,6 +490,11 @@ fn tls_on_the_command_line_is_answered_with_where_it_is_written() {
         stderr.contains("TLS needs a certificate, and that needs a file; write a configuration"),
         "{stderr}"
     );
+    let output = hopgate(&["run", "--listen", "8080 http2", "--upstream", "http://127.0.0.1:3000"]);
+    let stderr = text(&output.stderr);
+    let said =
+        "`http2` behind an address needs a file; write a configuration with `listen = \"8080 http2\"`\n";
+    assert!(output.status.code() == Some(2) && stderr.contains(said), "{stderr}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use hopgate::config::Config;
 use hopgate::explain::{Explanation, GivenField, Question, Url};
 use proptest::prelude::*;
 use serde_json::Value;
-use support::{Dir, Hopgate, Upstream};
+use support::{Dir, Hopgate, Upstream, expect_as_written_down, explain_in};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain")
@@ -19,13 +19,7 @@ fn folder() -> PathBuf {
 
 /// Runs `hopgate explain` beside the configuration of the tests.
 fn explain(arguments: &[&str]) -> Output {
-    explain_in(&folder(), arguments)
-}
-
-fn explain_in(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
-    command.args(["explain", "--config", "hopgate.toml"]).args(arguments);
-    command.current_dir(folder).env_remove("RUST_LOG").output().unwrap()
+    explain_in(folder(), arguments)
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -38,29 +32,9 @@ fn object(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
 }
 
-/// Every file `NAME.expected` begins with the arguments, then an empty line, then what is printed, and the exit code.
-/// With `HOPGATE_BLESS=1` they are written instead of compared: read them before they are kept.
 #[test]
 fn every_question_is_answered_as_written_down() {
-    let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "expected")).collect();
-    files.sort();
-    assert!(files.len() > 10, "{files:?}");
-    for file in files {
-        let written = fs::read_to_string(&file).unwrap();
-        let line = written.lines().next().unwrap();
-        let arguments: Vec<String> = hopgate::config::words::words(line).unwrap();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let output = explain(&arguments);
-        let (printed, code) = (text(&output.stdout), output.status.code().unwrap());
-        let got = format!("{line}\n\n{printed}{}\nexit {code}\n", text(&output.stderr));
-        if std::env::var_os("HOPGATE_BLESS").is_some() {
-            fs::write(&file, &got).unwrap();
-            continue;
-        }
-        assert!(written == got, "{}\n--- expected\n{written}\n--- got\n{got}", file.display());
-    }
+    expect_as_written_down(&folder(), &folder());
 }
 
 #[test]
@@ -74,7 +48,7 @@ fn the_example_in_the_manual_is_what_is_printed() {
     let (toml, expected) = (block("toml"), block("text"));
     let dir = Dir::new();
     fs::write(dir.join("hopgate.toml"), &manual[toml.0..toml.1]).unwrap();
-    let printed = text(&explain_in(dir.as_ref(), &["ws://example.com/ws/old/room"]).stdout);
+    let printed = text(&explain_in(&dir, &["ws://example.com/ws/old/room"]).stdout);
     if std::env::var_os("HOPGATE_BLESS").is_some() {
         let blessed = [&manual[..expected.0], &printed, &manual[expected.1..]].concat();
         fs::write(&path, blessed).unwrap();
@@ -271,7 +245,7 @@ fn told(server: &str, location: &str, arguments: &[&str], upstream: &str) -> (Va
     arguments.push("--json");
     let dir = Dir::new();
     fs::write(dir.join("hopgate.toml"), &config).unwrap();
-    let output = explain_in(dir.as_ref(), &arguments);
+    let output = explain_in(&dir, &arguments);
     let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     (told, Hopgate::start(&config))
 }

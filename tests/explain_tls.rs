@@ -5,11 +5,13 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use rcgen::date_time_ymd;
 use serde_json::Value;
-use support::{Authority, Dir, Hopgate, OpenSslPeer, Upstream, certificate, free_addr};
+use support::{
+    Authority, Dir, Hopgate, OpenSslPeer, Upstream, certificate, expect_as_written_down, explain_in,
+    free_addr,
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain/tls")
@@ -32,40 +34,9 @@ fn place() -> Dir {
     dir
 }
 
-fn explain(dir: &Dir, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hopgate"));
-    command.args(["explain", "--config", "hopgate.toml"]).args(arguments);
-    command.current_dir(dir).env_remove("RUST_LOG").output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// As in `tests/explain.rs`: the arguments, what is printed, and the exit code; `HOPGATE_BLESS=1` writes them.
 #[test]
 fn every_question_about_tls_is_answered_as_written_down() {
-    let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "expected")).collect();
-    files.sort();
-    assert!(files.len() > 10, "{files:?}");
-    let dir = place();
-    for file in files {
-        let written = fs::read_to_string(&file).unwrap();
-        let line = written.lines().next().unwrap();
-        let arguments: Vec<String> = hopgate::config::words::words(line).unwrap();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let output = explain(&dir, &arguments);
-        let (printed, code) = (text(&output.stdout), output.status.code().unwrap());
-        let printed = printed.replace(&dir.path(""), "DIR/");
-        let got = format!("{line}\n\n{printed}{}\nexit {code}\n", text(&output.stderr));
-        if std::env::var_os("HOPGATE_BLESS").is_some() {
-            fs::write(&file, &got).unwrap();
-            continue;
-        }
-        assert!(written == got, "{}\n--- expected\n{written}\n--- got\n{got}", file.display());
-    }
+    expect_as_written_down(&folder(), place().as_ref());
 }
 
 #[test]
@@ -81,12 +52,12 @@ fn the_head_that_is_shown_is_the_head_that_an_upstream_gets_over_tls() {
     let dir = Dir::new();
     fs::write(dir.join("hopgate.toml"), &config).unwrap();
     let url = format!("https://localhost:{}/a?b", addr.port());
-    let told: Value = serde_json::from_slice(&explain(&dir, &[&url, "--json"]).stdout).unwrap();
+    let told: Value = serde_json::from_slice(&explain_in(&dir, &[&url, "--json"]).stdout).unwrap();
     let _hopgate = Hopgate::start(&config);
     let mut client = OpenSslPeer::connect(addr, "localhost", None);
     client.peer.send(told["request"].as_str().unwrap());
     let mut server = upstream.accept();
-    let got = text(&server.head().raw);
+    let got = String::from_utf8_lossy(&server.head().raw).into_owned();
     assert_eq!(told["upstream"]["head"].as_str().unwrap(), got);
     assert!(got.contains("X-Forwarded-Proto: https\r\n"), "{got}");
     server.respond_and_close("");

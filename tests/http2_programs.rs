@@ -110,17 +110,20 @@ fn h2load_gets_an_answer_to_each_of_its_requests() {
 }
 
 #[test]
-fn one_connection_too_many_is_told_so_in_the_version_that_was_agreed_upon() {
-    let hopgate = Hopgate::start(
-        "workers = 1\nmax_connections = 1\n[[server]]\nlisten = \"127.0.0.1:0 ssl\"\ntls = \"self-signed\"\n\
-         [[server.location]]\npath = \"/\"\nreturn = \"200 hello\"",
-    );
-    let _first = hopgate.connect();
-    let url = format!("https://{}/", hopgate.addr());
-    for (option, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
-        let written =
-            ["--insecure", "--write-out", "HTTP/%{http_version} %{http_code}", "--output", "/dev/null"];
-        let asked = [&[option][..], &written, &[&url]].concat();
-        assert_eq!(text(&curl(&asked).stdout), format!("HTTP/{version} 503"));
+fn one_connection_too_many_is_told_so_in_the_version_that_it_speaks() {
+    let with_tls = ("ssl\"\ntls = \"self-signed", "https", "--http2");
+    for (word, scheme, http2) in [with_tls, ("http2", "http", "--http2-prior-knowledge")] {
+        let hopgate = Hopgate::start(&format!(
+            "workers = 1\nmax_connections = 1\n[[server]]\nlisten = \"127.0.0.1:0 {word}\"\n\
+             [[server.location]]\npath = \"/\"\nreturn = \"200 hello\"",
+        ));
+        let _first = hopgate.connect();
+        let url = format!("{scheme}://{}/", hopgate.addr());
+        for (option, version) in [("--http1.1", "1.1"), (http2, "2")] {
+            let written =
+                ["--insecure", "--write-out", "HTTP/%{http_version} %{http_code}", "--output", "/dev/null"];
+            let asked = [&[option][..], &written, &[&url]].concat();
+            assert_eq!(text(&curl(&asked).stdout), format!("HTTP/{version} 503"));
+        }
     }
 }

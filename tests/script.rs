@@ -13,6 +13,10 @@ fn a_return_answers_in_all_its_forms() {
             location /204 { return 204; }
             location /200 { return 200; }
             location /text { return 200 'hello $arg_name'; }
+            location /status { return 201 'it is $status'; }
+            location /status/moved { return 307 /$status; }
+            location /status/page { error_page 404 /status/of/page; return 404; }
+            location /status/of/page { return 200 'that of $status'; }
             location /empty { return 200 ''; }
             location /relative { return 301 /new$is_args$args; }
             location /absolute { return 301 https://$host$request_uri; }
@@ -41,6 +45,10 @@ fn a_return_answers_in_all_its_forms() {
             { path = "/204", return = "204" },
             { path = "/200", return = "200" },
             { path = "/text", return = "200 'hello $arg_name'" },
+            { path = "/status", return = "201 'it is $status'" },
+            { path = "/status/moved", return = "307 /$status" },
+            { path = "/status/page", error_page = "404 /status/of/page", return = "404" },
+            { path = "/status/of/page", return = "200 'that of $status'" },
             { path = "/empty", return = "200 ''" },
             { path = "/relative", return = "301 /new$is_args$args" },
             { path = "/absolute", return = "301 https://$host$request_uri" },
@@ -68,6 +76,9 @@ fn a_return_answers_in_all_its_forms() {
         ("/204", "204"),
         ("/200", "200"),
         ("/text?name=you", "200 hello you"),
+        ("/status", "201 it is 201"),
+        ("/status/moved", "307 -> http://a:PORT/307"),
+        ("/status/page", "404 that of 404"),
         ("/empty", "200"),
         ("/relative?a=b", "301 -> http://a:PORT/new?a=b"),
         ("/relative", "301 -> http://a:PORT/new"),

@@ -295,6 +295,46 @@ fn files_that_cannot_be_used_are_told_with_their_names_and_reasons() {
 }
 
 #[test]
+fn a_chain_that_clients_may_not_believe_is_warned_of() {
+    let (authority, other) = (Authority::new("hopgate test CA"), Authority::new("another CA"));
+    let dir = Dir::new();
+    let own = authority.issue(&["app.test"]);
+    own.write(&dir, "app");
+    let mut expired = certificate("hopgate test CA", &[]);
+    expired.not_before = date_time_ymd(2020, 1, 1);
+    expired.not_after = date_time_ymd(2021, 3, 4);
+    let expired = other.sign(expired);
+    let pair = format!(
+        "ssl_certificate = '{}'\nssl_certificate_key = '{}'",
+        dir.path("app.pem"),
+        dir.path("app.key")
+    );
+    fs::write(dir.join("hopgate.toml"), server(&pair)).unwrap();
+    for (behind, expected) in [
+        ("", None),
+        (&authority.pem()[..], None),
+        (
+            &other.pem(),
+            Some("has the certificate of `CN=another CA` where that of `CN=hopgate test CA` is expected"),
+        ),
+        (
+            expired.pem(),
+            Some("has the certificate of `CN=hopgate test CA`, which expired on Thu, 04 Mar 2021"),
+        ),
+    ] {
+        fs::write(dir.join("app.pem"), format!("{}{behind}", own.pem())).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_hopgate"));
+        let check = check.args(["check", "--config", &dir.path("hopgate.toml")]).output().unwrap();
+        let said = String::from_utf8_lossy(&check.stderr);
+        assert!(check.status.success(), "{said}");
+        match expected {
+            Some(expected) => assert!(said.contains(expected), "{expected}\n{said}"),
+            None => assert!(!said.contains("warning"), "{said}"),
+        }
+    }
+}
+
+#[test]
 fn whoever_names_the_file_of_something_else_is_told_what_to_do() {
     let dir = Dir::new();
     Authority::new("hopgate test CA").issue(&["app.test"]).write(&dir, "app");

@@ -5,7 +5,6 @@ use instant_acme::{Account, NewAccount};
 use super::error::Failure;
 use super::http::Http;
 use super::store::{Lock, Store};
-use super::tend::locked;
 use crate::config::Acme;
 
 /// The account, with a fresh look at the CA's directory. It is made if there is none.
@@ -16,7 +15,7 @@ pub async fn account(acme: &Acme, store: &Store, http: &Http) -> Result<Account,
     if let Some(account) = known(acme, store, http).await? {
         return Ok(account);
     }
-    let _lock = locked(store, &Lock::Account).await?;
+    let _lock = store.locked(&Lock::Account).await?;
     // Somebody may have made it while we waited.
     if let Some(account) = known(acme, store, http).await? {
         return Ok(account);

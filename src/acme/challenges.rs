@@ -1,14 +1,15 @@
 //! The challenges that wait for a CA to look, and what it is answered: HTTP-01 (RFC 8555 §8.3) and TLS-ALPN-01
 //! (RFC 8737).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::sync::Notify;
 
 use crate::request::Request;
 use crate::tls::provider;
@@ -63,12 +64,19 @@ pub fn kinds(listeners: &[(bool, u16)], last: Option<Kind>) -> Vec<Kind> {
 /// Where a CA looks for the answer to HTTP-01.
 pub const HTTP_PATH: &[u8] = b"/.well-known/acme-challenge/";
 
+/// The protocol that a CA offers alone when it looks for TLS-ALPN-01 (RFC 8737 §6.2).
+pub const PROTOCOL: &[u8] = b"acme-tls/1";
+
 /// The pending challenges of the process. Almost always there are none.
 #[derive(Debug, Default)]
 pub struct Challenges {
     pending: RwLock<Pending>,
     /// How many there are: all that a request looks at otherwise.
     count: AtomicUsize,
+    /// The names that orders have for themselves.
+    reserved: Mutex<HashSet<String>>,
+    /// Notified when there are fewer of them.
+    freed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +128,28 @@ impl Challenges {
         Ok(Offered { challenges: Arc::clone(self), kind: Kind::TlsAlpn01, key: name })
     }
 
+    /// Waits until no other order has one of these names for itself. A CA that looks for TLS-ALPN-01 tells no more
+    /// than the name, so that there can be one proof of it at a time; two certificates may have it.
+    pub async fn reserve(self: &Arc<Self>, names: &[String]) -> Reserved {
+        loop {
+            // Before the look, so that nothing is missed behind it.
+            let freed = self.freed.notified();
+            if self.reserve_now(names) {
+                return Reserved { challenges: Arc::clone(self), names: names.to_vec() };
+            }
+            freed.await;
+        }
+    }
+
+    fn reserve_now(&self, names: &[String]) -> bool {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let are_free = !names.iter().any(|name| reserved.contains(name));
+        if are_free {
+            reserved.extend(names.iter().cloned());
+        }
+        are_free
+    }
+
     fn look<T>(&self, look: impl FnOnce(&Pending) -> T) -> T {
         look(&self.pending.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -143,7 +173,7 @@ fn proof(name: &str, digest: &[u8]) -> Result<ServerConfig, String> {
         Ok(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(key))))
     };
     let mut config = made().map_err(|error| error.to_string())?;
-    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(config)
 }
 
@@ -171,6 +201,23 @@ impl Drop for Offered {
             Kind::Http01 => drop(pending.http.remove(&key)),
             Kind::TlsAlpn01 => drop(pending.tls.remove(&key)),
         });
+    }
+}
+
+/// Names that an order has for itself for as long as this lives.
+#[derive(Debug)]
+pub struct Reserved {
+    challenges: Arc<Challenges>,
+    names: Vec<String>,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut reserved = self.challenges.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in &self.names {
+            reserved.remove(name);
+        }
+        self.challenges.freed.notify_waiters();
     }
 }
 
@@ -212,6 +259,23 @@ mod tests {
         assert_eq!(challenges.answer(&path("b")).as_deref(), Some("b.thumb"));
         drop(b);
         assert_eq!(challenges.answer(&path("b")), None);
+    }
+
+    #[tokio::test]
+    async fn of_two_orders_with_a_name_in_common_one_waits() {
+        use futures_util::FutureExt as _;
+        let challenges = Arc::new(Challenges::default());
+        let [a, b, www_a] = ["a.example", "b.example", "www.a.example"].map(str::to_owned);
+        let first = challenges.reserve(&[a.clone(), www_a.clone()]).await;
+        let (one, other) = ([b.clone(), www_a], [b]);
+        let mut second = std::pin::pin!(challenges.reserve(&one));
+        assert!(second.as_mut().now_or_never().is_none());
+        // It has none of its names while it waits for one.
+        drop(challenges.reserve(&other).now_or_never().expect("nobody has it"));
+        drop(first);
+        let _second = second.now_or_never().expect("nobody has one of them any more");
+        assert!(challenges.reserve(&[a]).now_or_never().is_some());
+        assert!(challenges.reserve(&other).now_or_never().is_none());
     }
 
     #[test]

@@ -19,12 +19,14 @@ pub enum Failure {
     Directory(instant_acme::Error),
     /// It said no.
     Refused(Problem),
-    /// It wants another challenge than those that there are.
-    NoChallenge(String, Vec<Kind>),
+    /// It does not take this challenge.
+    NoChallenge(String, Kind),
     /// It has looked, and has not found what it looked for.
     Unproven(String, Kind, Option<Problem>),
     /// It took too long over this.
     Slow(&'static str),
+    /// What it needs for the order cannot be made here.
+    Unmade(String),
     /// What it issued cannot be used.
     Unusable(String),
 }
@@ -52,9 +54,11 @@ impl Failure {
             Self::Store(_) | Self::Directory(_) | Self::Slow(_) => Trouble::Passing,
             // RFC 8555 §6.7: its own fault.
             Self::Refused(problem) if is(problem, "serverInternal") => Trouble::Passing,
-            Self::Refused(_) | Self::NoChallenge(..) | Self::Unproven(..) | Self::Unusable(_) => {
-                Trouble::Refused
-            }
+            Self::Refused(_)
+            | Self::NoChallenge(..)
+            | Self::Unproven(..)
+            | Self::Unmade(_)
+            | Self::Unusable(_) => Trouble::Refused,
         }
     }
 
@@ -88,7 +92,7 @@ impl Failure {
             Self::Refused(problem) if is(problem, "externalAccountRequired") => {
                 "it takes only accounts that were made with it before; use another CA".into()
             }
-            Self::Refused(_) | Self::Slow(_) | Self::Unusable(_) => String::new(),
+            Self::Refused(_) | Self::Slow(_) | Self::Unmade(_) | Self::Unusable(_) => String::new(),
             Self::NoChallenge(..) => "listen on port 80 without `ssl`, or on port 443 with it".into(),
             Self::Unproven(name, kind, problem) => unproven_advice(name, *kind, problem.as_ref()),
         }
@@ -135,9 +139,15 @@ fn is(problem: &Problem, error: &str) -> bool {
     urn.strip_prefix("urn:ietf:params:acme:error:") == Some(error)
 }
 
-/// Whether a problem is of this type.
-pub(super) fn is_type(error: &instant_acme::Error, name: &str) -> bool {
-    matches!(error, instant_acme::Error::Api(problem) if is(problem, name))
+/// Whether an order failed for the certificate that it is said to replace (RFC 9773 §5): the CA has no such thing or
+/// leaves the field out of its answer, which is what instant-acme finds itself, or has replaced that one already.
+pub(super) fn is_about_replacement(error: &instant_acme::Error) -> bool {
+    match error {
+        instant_acme::Error::Unsupported(_) => true,
+        instant_acme::Error::Other(error) => !error.is::<Unanswered>(),
+        instant_acme::Error::Api(problem) => is(problem, "alreadyReplaced"),
+        _ => false,
+    }
 }
 
 impl fmt::Display for Failure {
@@ -152,9 +162,8 @@ impl fmt::Display for Failure {
                 with_causes(f, error)
             }
             Self::Refused(problem) => write!(f, "the CA refuses: {}", words(problem)),
-            Self::NoChallenge(name, kinds) => {
-                let kinds: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-                write!(f, "the CA does not take {} as a proof for {name}", kinds.join(" or "))
+            Self::NoChallenge(name, kind) => {
+                write!(f, "the CA does not take {} as a proof for {name}", kind.name())
             }
             Self::Unproven(name, kind, problem) => {
                 write!(
@@ -166,6 +175,7 @@ impl fmt::Display for Failure {
                 problem.as_ref().map_or(Ok(()), |problem| write!(f, ": {}", words(problem)))
             }
             Self::Slow(what) => write!(f, "the CA took too long: {what}"),
+            Self::Unmade(why) => f.write_str(why),
             Self::Unusable(why) => write!(f, "what the CA issued cannot be used: {why}"),
         }
     }

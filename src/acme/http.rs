@@ -1,8 +1,9 @@
-//! The connection to a CA: HTTP/1.1 over TLS, one request after the other, each within a time.
+//! Asks a CA: HTTP/1.1 over TLS, each request on a connection of its own and within a time.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use hyper::rt::ReadBufCursor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::error::Failure;
@@ -29,6 +30,9 @@ use crate::tls::{pem, provider, roots};
 
 /// How long a request may take, from the look-up of the name to the last byte of the answer.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// The longest that a CA's word about when to come back is obeyed: a slip of its own would end renewals for good.
+const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The most bytes of an answer: a directory, an order or a chain has a few thousand.
 const LARGEST: usize = 1 << 20;
@@ -85,13 +89,15 @@ impl Later {
     }
 }
 
-/// RFC 9110 §10.2.3: seconds, or a date.
+/// RFC 9110 §10.2.3: seconds, or a date; a day from now at the latest.
 fn retry_after(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
-    match text.parse::<u32>() {
-        Ok(seconds) => Some(SystemTime::now() + Duration::from_secs(seconds.into())),
-        Err(_) => httpdate::parse_http_date(text).ok(),
-    }
+    let now = SystemTime::now();
+    let said = match text.parse::<u32>() {
+        Ok(seconds) => now + Duration::from_secs(seconds.into()),
+        Err(_) => httpdate::parse_http_date(text).ok()?,
+    };
+    Some(said.min(now + LATEST))
 }
 
 impl Http {
@@ -116,7 +122,7 @@ impl Http {
         let connection = connect(&uri, self.tls).await?;
         let (mut sender, connection) = http1::handshake(Io(connection)).await?;
         let answer = async {
-            let answer = sender.send_request(origin_form(request).await?).await?;
+            let answer = sender.send_request(origin_form(request)?).await?;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, LARGEST).collect().await?.to_bytes();
             Ok(Response::from_parts(parts, body))
@@ -161,10 +167,13 @@ impl HttpClient for Http {
 /// Those of the file, else those that the system trusts.
 fn roots(file: Option<&Path>) -> Result<RootCertStore, Failed> {
     let Some(file) = file else {
-        return roots::of_system().map_err(|_| {
-            "there are no CA certificates to check its own with; install ca-certificates, or name a file in \
-             `directory_ca`"
-                .into()
+        return roots::of_system().map_err(|why| {
+            let why = if why.is_empty() { why } else { format!(" ({why})") };
+            format!(
+                "there are no CA certificates to check its own with{why}; install ca-certificates, or name a file in \
+                 `directory_ca`"
+            )
+            .into()
         });
     };
     let mut roots = RootCertStore::empty();
@@ -175,9 +184,8 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, Failed> {
 }
 
 /// RFC 9112 §3.2.1, with a `Host`; the answer is the last on its connection.
-async fn origin_form(request: Request<BodyWrapper<Bytes>>) -> Result<Request<Full<Bytes>>, Failed> {
+fn origin_form(request: Request<BodyWrapper<Bytes>>) -> Result<Request<BodyWrapper<Bytes>>, Failed> {
     let (mut parts, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
     let authority = parts.uri.authority().ok_or("a URL without a host")?;
     let host = HeaderValue::from_str(authority.as_str())?;
     parts.headers.insert(HOST, host);
@@ -187,7 +195,7 @@ async fn origin_form(request: Request<BodyWrapper<Bytes>>) -> Result<Request<Ful
     let agent = format!("hopgate/{} {agent}", env!("CARGO_PKG_VERSION"));
     parts.headers.insert(USER_AGENT, HeaderValue::from_str(&agent)?);
     parts.uri = parts.uri.path_and_query().map_or("/", |target| target.as_str()).parse()?;
-    Ok(Request::from_parts(parts, Full::new(body)))
+    Ok(Request::from_parts(parts, body))
 }
 
 async fn connect(uri: &Uri, tls: Arc<ClientConfig>) -> Result<Stream, Failed> {
@@ -197,7 +205,36 @@ async fn connect(uri: &Uri, tls: Arc<ClientConfig>) -> Result<Stream, Failed> {
     }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned())?;
-    let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+    let addresses: Vec<SocketAddr> = lookup_host((host, uri.port_u16().unwrap_or(443))).await?.collect();
+    reach(&addresses, &tls, &name, WITHIN).await
+}
+
+/// The first address that takes the connection and speaks TLS. Each gets an equal part of the time, so that one that
+/// is silent does not hide the next.
+async fn reach(
+    addresses: &[SocketAddr],
+    tls: &Arc<ClientConfig>,
+    name: &ServerName<'static>,
+    within: Duration,
+) -> Result<Stream, Failed> {
+    let share = within / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut last = "the name has no address".into();
+    for address in addresses {
+        match timeout(share, connect_to(*address, Arc::clone(tls), name.clone())).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = format!("{address} is silent").into(),
+        }
+    }
+    Err(last)
+}
+
+async fn connect_to(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<Stream, Failed> {
+    let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let mut stream = TlsStream::connect(Stream::Tcp(socket), tls, name)?;
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
@@ -260,5 +297,24 @@ mod tests {
         );
         later.note(&answer(503, "soon"));
         assert_eq!(later.take(), None);
+        for far in ["4294967295", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            later.note(&answer(429, far));
+            assert!(later.take().unwrap() <= SystemTime::now() + LATEST, "{far}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_does_not_hide_the_next() {
+        let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (silent, next) = (listen(), listen());
+        let addresses = [&silent, &next].map(|listener| listener.local_addr().unwrap());
+        next.set_nonblocking(true).unwrap();
+        let tls = ClientConfig::builder_with_provider(Arc::clone(provider()));
+        let tls = tls.with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        let name = ServerName::try_from("ca.example").unwrap();
+        let tried = reach(&addresses, &Arc::new(tls), &name, Duration::from_millis(200)).await;
+        assert_eq!(tried.err().map(|why| why.to_string()), Some(format!("{} is silent", addresses[1])));
+        assert!(next.accept().is_ok());
     }
 }

@@ -46,18 +46,18 @@ struct Plan {
 impl Plan {
     fn of(config: &Config) -> Self {
         let port = |address: &ListenAddress| match address {
-            ListenAddress::Tcp(address) => Some(address.port()),
+            ListenAddress::Tcp(address) => address.port(),
             // What stands in front of it may forward anything.
-            ListenAddress::Unix(_) => Some(0),
+            ListenAddress::Unix(_) => 0,
         };
-        let listeners = config.listeners.iter();
-        let listeners = listeners.filter_map(|listener| Some((listener.tls, port(&listener.address)?)));
+        let listeners = config.listeners.iter().map(|listener| (listener.tls, port(&listener.address)));
         Self { acme: config.acme.clone(), listeners: listeners.collect() }
     }
 }
 
 impl Orders {
-    /// Starts the thread, if a certificate is wanted.
+    /// Starts the thread, if a certificate is wanted, and tends those of this configuration; what has failed
+    /// before a restart waits for its time.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -82,8 +82,8 @@ impl Orders {
         Ok(Some(orders))
     }
 
-    /// Tends the certificates of this configuration from now on, and no others. What has failed before is tried
-    /// again at once.
+    /// After a reload: tends the certificates of this configuration from now on, and no others. What has failed
+    /// before is tried again at once.
     pub fn tend(&self, config: &Config) {
         // Nobody is there any more if the thread has panicked, which has been told.
         let _ = self.plans.send(Plan::of(config));
@@ -108,7 +108,9 @@ async fn obey(mut plans: mpsc::UnboundedReceiver<Plan>, served: Arc<Served>, cha
     let turns = Rc::new(Semaphore::new(AT_ONCE));
     let mut tended: HashMap<CertificateNames, Tended> = HashMap::new();
     let mut settings = None;
+    let mut has_begun = false;
     while let Some(Plan { acme, listeners }) = plans.recv().await {
+        let is_reload = std::mem::replace(&mut has_begun, true);
         let wanted = acme.as_ref().map_or(&[][..], |acme| &acme.certificates);
         let now =
             acme.as_ref().map(|acme| (Acme { certificates: Vec::new(), ..acme.clone() }, listeners.clone()));
@@ -127,8 +129,11 @@ async fn obey(mut plans: mpsc::UnboundedReceiver<Plan>, served: Arc<Served>, cha
             tended.entry(names.clone()).or_insert_with(|| {
                 let again = Rc::new(Notify::new());
                 let acme = Arc::clone(&acme);
-                let tender =
+                let mut tender =
                     Tender::new(acme, names.clone(), listeners.clone(), identity, Arc::clone(&challenges));
+                if is_reload {
+                    tender.hurry();
+                }
                 let task = tokio::task::spawn_local(tender.tend(Rc::clone(&again), Rc::clone(&turns)));
                 Tended { again, task }
             });

@@ -10,7 +10,7 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 
 use super::challenges::{Challenges, Kind, Offered};
-use super::error::{Failure, is_type};
+use super::error::{Failure, is_about_replacement};
 use crate::config::CertificateNames;
 
 /// How long the CA may take to look, and then to issue; how often it is asked meanwhile, unless it says.
@@ -38,12 +38,16 @@ pub async fn order(
     kind: Kind,
     challenges: &Arc<Challenges>,
 ) -> Result<String, Failure> {
+    let reserved = match kind {
+        Kind::Http01 => None,
+        Kind::TlsAlpn01 => Some(challenges.reserve(wish.names.all()).await),
+    };
     let mut order = place(account, wish).await?;
     let offered = offer(&mut order, kind, challenges).await?;
     if !offered.is_empty() {
         await_proof(&mut order, kind).await?;
     }
-    drop(offered);
+    drop((offered, reserved));
     finish(&mut order, wish.names).await
 }
 
@@ -52,11 +56,11 @@ async fn place(account: &Account, wish: Wish<'_>) -> Result<Order, Failure> {
     let order = NewOrder::new(&identifiers);
     let Some(replaced) = wish.replaces else { return Ok(account.new_order(&order).await?) };
     match account.new_order(&order.replaces(replaced.clone())).await {
-        // RFC 9773 §5: that is for the CA's convenience, and no reason to go without a certificate. A CA that does
-        // not know of it leaves the field out of its answer, and one that did it already says so.
-        Err(error @ instant_acme::Error::Api(_)) if !is_type(&error, "alreadyReplaced") => Err(error.into()),
-        Err(_) => Ok(account.new_order(&NewOrder::new(&identifiers)).await?),
-        Ok(order) => Ok(order),
+        // That is for the CA's convenience, and no reason to go without a certificate.
+        Err(error) if is_about_replacement(&error) => {
+            Ok(account.new_order(&NewOrder::new(&identifiers)).await?)
+        }
+        outcome => Ok(outcome?),
     }
 }
 
@@ -73,14 +77,14 @@ async fn offer(order: &mut Order, kind: Kind, challenges: &Arc<Challenges>) -> R
         }
         let name = authorization.identifier().to_string();
         let Some(mut challenge) = authorization.challenge(acme_type(kind)) else {
-            return Err(Failure::NoChallenge(name, vec![kind]));
+            return Err(Failure::NoChallenge(name, kind));
         };
         let proof = challenge.key_authorization();
         offered.push(match kind {
             Kind::Http01 => challenges.offer_token(&challenge.token, proof.as_str()),
             Kind::TlsAlpn01 => challenges
                 .offer_certificate(&name, proof.digest().as_ref())
-                .map_err(|error| Failure::Unusable(format!("no proof for {name} could be made: {error}")))?,
+                .map_err(|error| Failure::Unmade(format!("no proof for {name} could be made: {error}")))?,
         });
         challenge.set_ready().await?;
     }
@@ -119,13 +123,12 @@ async fn what_is_unproven(order: &mut Order, kind: Kind) -> Result<Failure, inst
 
 /// Has the CA issue it (RFC 8555 §7.4), for a key of its own.
 async fn finish(order: &mut Order, names: &CertificateNames) -> Result<String, Failure> {
-    let unusable =
-        |error: rcgen::Error| Failure::Unusable(format!("no request for it could be made: {error}"));
-    let key = KeyPair::generate().map_err(unusable)?;
-    let mut parameters = CertificateParams::new(names.all()).map_err(unusable)?;
+    let unmade = |error: rcgen::Error| Failure::Unmade(format!("no request to sign could be made: {error}"));
+    let key = KeyPair::generate().map_err(unmade)?;
+    let mut parameters = CertificateParams::new(names.all()).map_err(unmade)?;
     // What counts are the names; a CN would be the library's own.
     parameters.distinguished_name = DistinguishedName::new();
-    let request = parameters.serialize_request(&key).map_err(unusable)?;
+    let request = parameters.serialize_request(&key).map_err(unmade)?;
     order.finalize_csr(request.der()).await?;
     let chain = order.poll_certificate(&PATIENCE).await?;
     Ok(format!("{}{chain}", key.serialize_pem()))

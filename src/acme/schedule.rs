@@ -42,7 +42,7 @@ pub struct Window {
     pub end: SystemTime,
 }
 
-/// How often a CA is asked for its window if it does not say how often (RFC 9773 §4.3.3).
+/// When a CA is asked for its window again that has none, or has not answered (RFC 9773 §4.3.3).
 pub const ASK_AGAIN: Duration = Duration::from_secs(6 * HOUR);
 
 /// How long the CA's own word about it may be: no less and no more than this, as RFC 9773 §4.3.2 asks for.

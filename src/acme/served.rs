@@ -1,4 +1,5 @@
-//! The certificates that servers show, replaced while they run.
+//! What servers with `tls = "acme"` show: the certificate of the store, a makeshift one until there is one, and
+//! whatever is issued while they run.
 
 use std::collections::HashMap;
 use std::io;
@@ -46,7 +47,13 @@ impl Served {
             if self.identity(names).is_some() {
                 continue;
             }
-            let first = match store.certificate(names) {
+            let stored = store.certificate(names).unwrap_or_else(|why| {
+                tracing::warn!(
+                    "acme: the certificate for {names} cannot be used, another one is ordered: {why}"
+                );
+                None
+            });
+            let first = match stored {
                 Some(certificate) => certificate.key,
                 None => Arc::new(makeshift(names).map_err(|why| {
                     io::Error::other(format!("no certificate for {names} can be made: {why}"))

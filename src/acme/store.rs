@@ -4,8 +4,9 @@
 //! STORE/                                          0700
 //!   acme-v02.api.letsencrypt.org-directory/       0700  one folder for each directory
 //!     account.json                                0600  the account and its key
+//!     account.json.broken                         0600  one that could not be read, put aside
 //!     www.example.com.pem                         0600  the key, then the chain: one file, so that they fit
-//!     www.example.com.json                        0600  which challenge works, and since when nothing does
+//!     www.example.com.json                        0600  which challenge works; how often none did, until when none is tried
 //!     *.lock                                      0600  held while one is ordered
 //! ```
 
@@ -26,6 +27,9 @@ use crate::config::{Acme, CertificateNames};
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// How often a lock is looked at that somebody else holds.
+const LOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// The folder of one directory.
 #[derive(Clone, Debug)]
@@ -77,7 +81,21 @@ impl Store {
         let probe = store.folder.join(format!(".probe.{}", std::process::id()));
         write(&probe, b"").map_err(at(&store.folder))?;
         fs::remove_file(&probe).map_err(at(&probe))?;
+        store.close_to_others()?;
         Ok(store)
+    }
+
+    /// Files with keys are for hopgate alone, whoever has copied them here.
+    fn close_to_others(&self) -> Result<(), StoreError> {
+        for entry in fs::read_dir(&self.folder).map_err(at(&self.folder))? {
+            let entry = entry.map_err(at(&self.folder))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("account.json") || name.ends_with(".pem") {
+                close_to_others(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The store as it is, whether its folders are there or not.
@@ -136,19 +154,15 @@ impl Store {
         fs::remove_file(&path).map_err(at(&path))
     }
 
-    /// The certificate for these names, if there is one that a server can use; also if it has expired.
-    pub fn certificate(&self, names: &CertificateNames) -> Option<Certificate> {
+    /// The certificate for these names, if there is one; also if it has expired.
+    ///
+    /// # Errors
+    /// Why there is one that cannot be used.
+    pub fn certificate(&self, names: &CertificateNames) -> Result<Option<Certificate>, String> {
         let path = self.file(names, "pem");
-        let found = read(&path).map_err(|error| error.to_string()).and_then(|pem| {
-            let read = |pem: Vec<u8>| Certificate::from_pem(&pem, names);
-            pem.map(read).transpose().map_err(|error| format!("{}: {error}", path.display()))
-        });
-        found.unwrap_or_else(|error| {
-            tracing::warn!(
-                "acme: the certificate for {names} cannot be used, another one is ordered: {error}"
-            );
-            None
-        })
+        let pem = read(&path).map_err(|error| error.to_string())?;
+        let read = |pem: Vec<u8>| Certificate::from_pem(&pem, names);
+        pem.map(read).transpose().map_err(|error| format!("{}: {error}", path.display()))
     }
 
     /// Keeps a certificate: its key, then its chain.
@@ -207,6 +221,23 @@ impl Store {
         }
     }
 
+    /// Waits for a lock, which ends with the file that is returned.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub async fn locked(&self, what: &Lock<'_>) -> Result<File, StoreError> {
+        let mut has_told = false;
+        loop {
+            if let Some(file) = self.lock(what)? {
+                return Ok(file);
+            }
+            if !std::mem::replace(&mut has_told, true) {
+                tracing::info!("acme: waiting for {what}, which somebody else does in the same store");
+            }
+            tokio::time::sleep(LOCK_EVERY).await;
+        }
+    }
+
     /// Names that are the same but for their order have the same file, others have another one.
     fn file(&self, names: &CertificateNames, extension: &str) -> PathBuf {
         let first = names.first();
@@ -221,7 +252,7 @@ impl Store {
     }
 }
 
-/// What one process does at a time.
+/// What is done by one at a time, of all orders and processes that share a store.
 #[derive(Clone, Copy, Debug)]
 pub enum Lock<'a> {
     /// Making an account.
@@ -230,17 +261,30 @@ pub enum Lock<'a> {
     Certificate(&'a CertificateNames),
 }
 
+impl fmt::Display for Lock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account => f.write_str("the making of an account"),
+            Self::Certificate(names) => write!(f, "the order of a certificate for {names}"),
+        }
+    }
+}
+
 /// Folders that were there keep their rights: who made them may have had a reason. The files have their own.
 fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
-/// The bytes of a file, if it is there. It has keys in it, so that others may not read it.
+/// The bytes of a file, if it is there.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(at(path))?,
-    };
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => Ok(Some(bytes.map_err(at(path))?)),
+    }
+}
+
+/// Takes the rights of others at a file with a key in it, and says so.
+fn close_to_others(path: &Path) -> Result<(), StoreError> {
     let mode = fs::metadata(path).map_err(at(path))?.permissions().mode();
     if mode & 0o077 != 0 {
         let shown = path.display();
@@ -253,7 +297,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
             mode & 0o777
         );
     }
-    Ok(Some(bytes))
+    Ok(())
 }
 
 /// Writes a file as a whole or not at all.

@@ -1,6 +1,5 @@
 //! One certificate over the years: when it is ordered, renewed, and ordered again after a failure.
 
-use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,15 +13,12 @@ use super::error::Failure;
 use super::http::Http;
 use super::order::{self, Wish};
 use super::schedule::{self, Trouble, Window};
-use super::store::{Lock, Notes, Store, StoreError};
+use super::store::{Lock, Notes, Store};
 use crate::config::{Acme, CertificateNames};
 use crate::tls::identity::Identity;
 
 /// The longest sleep: whoever sets the clock, or lets the machine sleep, is noticed by then.
 const NAP: Duration = Duration::from_secs(600);
-
-/// How often a lock is looked at that somebody else holds.
-const LOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks after one certificate.
 pub(super) struct Tender {
@@ -76,10 +72,10 @@ impl Tender {
 
     /// Never ends. `again` says that the operator has changed something; `turns` are for orders at a time.
     pub(super) async fn tend(mut self, again: Rc<Notify>, turns: Rc<Semaphore>) {
-        if let Some(certificate) = self.store.certificate(&self.names) {
+        if let Some(certificate) = self.stored() {
             self.take(certificate);
         }
-        self.tell_of_wait("; a reload tries it now");
+        self.tell_of_wait();
         loop {
             let now = SystemTime::now();
             if self.start() <= now {
@@ -94,12 +90,17 @@ impl Tender {
                 tokio::select! {
                     () = tokio::time::sleep(nap) => {}
                     () = again.notified() => {
-                        self.notes.not_before = self.notes.retry_after;
-                        self.tell_of_wait(": the CA does not want to be asked before");
+                        self.hurry();
+                        self.tell_of_wait();
                     }
                 }
             }
         }
+    }
+
+    /// The operator may have changed something: the next attempt waits for nothing but the CA's own word.
+    pub(super) fn hurry(&mut self) {
+        self.notes.not_before = self.notes.retry_after;
     }
 
     /// When the next attempt is.
@@ -107,7 +108,11 @@ impl Tender {
         self.renewal.max(self.notes.not_before.unwrap_or(self.renewal))
     }
 
-    fn tell_of_wait(&self, why: &str) {
+    fn tell_of_wait(&self) {
+        let why = match self.notes.retry_after == self.notes.not_before {
+            true => ": the CA does not want to be asked before",
+            false => "; a reload tries it now",
+        };
         let now = SystemTime::now();
         if let Ok(wait) = self.start().duration_since(now)
             && self.renewal <= now
@@ -118,6 +123,11 @@ impl Tender {
                 self.names
             );
         }
+    }
+
+    /// What is in the store, if it can be used; `Served` has told if it cannot.
+    fn stored(&self) -> Option<Certificate> {
+        self.store.certificate(&self.names).ok().flatten()
     }
 
     /// Takes a certificate into use.
@@ -179,8 +189,8 @@ impl Tender {
     /// # Errors
     /// What went wrong, and when the CA wants to be asked again.
     async fn try_once(&mut self) -> Result<(), (Failure, Option<SystemTime>)> {
-        let _lock =
-            locked(&self.store, &Lock::Certificate(&self.names)).await.map_err(|e| (e.into(), None))?;
+        let lock = Lock::Certificate(&self.names);
+        let _lock = self.store.locked(&lock).await.map_err(|error| (error.into(), None))?;
         if self.take_from_elsewhere() {
             return Ok(());
         }
@@ -194,7 +204,7 @@ impl Tender {
 
     /// Whether another process has got one meanwhile, which shares the store.
     fn take_from_elsewhere(&mut self) -> bool {
-        let Some(stored) = self.store.certificate(&self.names) else { return false };
+        let Some(stored) = self.stored() else { return false };
         let known = self.current.as_ref().map(|current| current.validity.not_after);
         if known.is_some_and(|known| stored.validity.not_after <= known)
             || stored.validity.renewal(1.0) <= SystemTime::now()
@@ -234,7 +244,8 @@ impl Tender {
                 Err(failure) => return Err(failure),
             }
         }
-        Err(tried.unwrap_or_else(|| Failure::NoChallenge(self.names.first().to_owned(), Vec::new())))
+        // Wherever there is a listener, there is a challenge that can be tried.
+        Err(tried.unwrap_or_else(|| Failure::NoChallenge(self.names.first().to_owned(), Kind::Http01)))
     }
 
     /// All of them at first; after a failure one at a time in turn, since the CA counts what fails.
@@ -300,23 +311,6 @@ impl Tender {
             Err(instant_acme::Error::Unsupported(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// Waits for a lock. It ends with the file that is returned.
-///
-/// # Errors
-/// It cannot be asked for.
-pub(super) async fn locked(store: &Store, what: &Lock<'_>) -> Result<File, StoreError> {
-    let mut has_told = false;
-    loop {
-        if let Some(file) = store.lock(what)? {
-            return Ok(file);
-        }
-        if !std::mem::replace(&mut has_told, true) {
-            tracing::info!("acme: waiting for another process that orders in the same store");
-        }
-        tokio::time::sleep(LOCK_EVERY).await;
     }
 }
 

@@ -396,6 +396,13 @@ fn listen(text: &str) -> Result<ListenAddress, Wrong> {
             ),
         });
     }
+    if let Some((_, words)) = text.split_once(' ') {
+        let message = format!("`{words}` behind an address needs a file");
+        return Err(Wrong {
+            message,
+            help: Some(format!("write a configuration with `listen = \"{text}\"`")),
+        });
+    }
     units::listen_address(text).map_err(Wrong::unquoted)
 }
 

@@ -305,6 +305,7 @@ impl Exchange {
             course: &self.course,
             outcome: &self.outcome,
             answer: None,
+            returned: None,
         }
     }
 

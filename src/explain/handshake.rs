@@ -1,6 +1,5 @@
 //! The handshake of TLS before a request: which server its name chooses, and what that one shows and wants.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -12,9 +11,9 @@ use super::{Named, Question};
 use crate::config::{ListenAddress, Listener, Places};
 use crate::routing::host::Claim;
 use crate::state::State;
-use crate::tls::certificate::{self, is_self_issued};
+use crate::tls::certificate;
 use crate::tls::clients::{Ask, Verdict};
-use crate::tls::identity::{Identity, Source};
+use crate::tls::identity::{Identity, Pair, Source};
 use crate::tls::pem;
 use crate::tls::session::TlsSession;
 
@@ -42,7 +41,7 @@ pub struct Certificate {
     pub from: Named,
     /// The names that it is for.
     pub names: Vec<String>,
-    /// Until when, as `2026-12-31 23:59:59 UTC`; `None`: it is made for years.
+    /// Until when, as `2026-12-31 23:59:59 UTC`; `None`: hopgate makes it itself, and its end is of no interest.
     pub until: Option<String>,
 }
 
@@ -88,44 +87,41 @@ pub(super) fn of(
 }
 
 fn shown(identity: &Identity, places: &Places, server: usize) -> Vec<Certificate> {
-    let from = |certificate: &CertificateDer<'_>| match &identity.source {
-        Source::Files(pairs, _) => {
-            let is_it =
-                |path: &Path| pem::certificates(path).is_ok_and(|found| found.first() == Some(certificate));
-            let pair = pairs.iter().find(|pair| is_it(&pair.certificate));
-            let name = pair.map(|pair| pair.certificate.display().to_string()).unwrap_or_default();
-            Named { name, line: places.for_server(server, "ssl_certificate") }
-        }
-        Source::Acme(_) if is_self_issued(certificate) => Named {
-            name: "made by hopgate, until the first one is issued by the CA".to_owned(),
-            line: places.for_server(server, "tls"),
-        },
-        Source::Acme(_) => Named {
-            name: "ordered by hopgate, from the `store` of `[acme]`".to_owned(),
-            line: places.for_server(server, "tls"),
-        },
-        Source::SelfSigned(_) => Named {
-            name: "made by hopgate, and signed by nobody else".to_owned(),
-            line: places.for_server(server, "tls"),
-        },
-    };
     let all = identity.current();
     let certificates = all.iter().filter_map(|pair| pair.cert.first());
-    certificates
-        .map(|certificate| {
-            let (names, until) = names_and_end(certificate);
-            let is_made = !matches!(identity.source, Source::Files(..)) && is_self_issued(certificate);
-            Certificate { from: from(certificate), names, until: until.filter(|_| !is_made) }
-        })
-        .collect()
+    let one = |certificate: &CertificateDer<'_>| {
+        let parsed = X509Certificate::from_der(certificate).ok().map(|(_, parsed)| parsed);
+        let is_self_issued = parsed.as_ref().is_some_and(|own| own.issuer == own.subject);
+        let (name, key) = match &identity.source {
+            Source::Files(pairs, _) => (file_of(certificate, pairs), "ssl_certificate"),
+            Source::Acme(_) if is_self_issued => {
+                ("made by hopgate, until the first one is issued by the CA".to_owned(), "tls")
+            }
+            Source::Acme(_) => ("ordered by hopgate, from the `store` of `[acme]`".to_owned(), "tls"),
+            Source::SelfSigned(_) => ("made by hopgate, and signed by nobody else".to_owned(), "tls"),
+        };
+        let is_made = is_self_issued && !matches!(identity.source, Source::Files(..));
+        Certificate {
+            from: Named { name, line: places.for_server(server, key) },
+            names: parsed.as_ref().map(certificate::names).unwrap_or_default(),
+            until: parsed.as_ref().filter(|_| !is_made).and_then(until),
+        }
+    };
+    certificates.map(one).collect()
 }
 
-/// The names that a certificate is for, and the last moment of it.
-fn names_and_end(certificate: &CertificateDer<'_>) -> (Vec<String>, Option<String>) {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return (Vec::new(), None) };
-    let until = Timestamp::from_second(parsed.validity().not_after.timestamp()).ok();
-    let until = until.map(|time| time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
-    (certificate::names(&parsed), until)
+/// The file that has a certificate.
+fn file_of(certificate: &CertificateDer<'_>, pairs: &[Pair]) -> String {
+    let has_it = |pair: &&Pair| {
+        pem::certificates(&pair.certificate).is_ok_and(|found| found.first() == Some(certificate))
+    };
+    pairs.iter().find(has_it).map(|pair| pair.certificate.display().to_string()).unwrap_or_default()
+}
+
+/// The last moment of a certificate.
+fn until(certificate: &X509Certificate<'_>) -> Option<String> {
+    let until = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
+    Some(until.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 /// Why a server has a host, or a name that a client asks for.

@@ -72,26 +72,25 @@ fn balanced(state: &State, listener: &Listener, source: SocketAddr, local: Optio
 const TLS_IN_FRONT: &str = " speaks no TLS: this is the request as it comes from what ends TLS in front of hopgate, which \
                             adds fields of its own; `--from` its address and `-H 'X-Forwarded-Proto: https'` show them";
 
-/// The listener on the port of the URL; without one, the first that has a server of that name. Of several
-/// that are equal, one that has TLS if the URL has it.
+/// The listener on the port of the URL: the one whose address goes best with the host, then one with TLS if the URL
+/// has it. Without one, any port: with TLS or without as the URL has it, then where a server has the host's name, then
+/// over TCP. Of equals the first one of the file.
 fn chosen<'a>(listeners: &'a [Listener], question: &Question, notes: &mut Vec<String>) -> &'a Listener {
     let port = question.url.port();
     let is_right = |listener: &Listener| listener.tls == question.url.scheme.is_secure();
     let on_port =
         |listener: &&Listener| matches!(listener.address, ListenAddress::Tcp(a) if a.port() == port);
-    let best = listeners.iter().filter(on_port).max_by_key(|listener| {
-        // Of equals the first one of the file, where `max_by_key` takes the last.
-        let place = listeners.iter().position(|other| std::ptr::eq(other, *listener)).unwrap_or(0);
-        (likeness(&listener.address, question), is_right(listener), std::cmp::Reverse(place))
-    });
-    if let Some(best) = best {
+    // `max_by_key` takes the last one of equals.
+    let from_behind = || listeners.iter().rev();
+    let fitness = |listener: &&Listener| (likeness(&listener.address, question), is_right(listener));
+    if let Some(best) = from_behind().filter(on_port).max_by_key(fitness) {
         return best;
     }
     let host = question.url.host.to_ascii_lowercase();
     let claims = |listener: &Listener| !matches!(listener.servers.claim(&host).1, Claim::Default);
     let is_tcp = |listener: &Listener| matches!(listener.address, ListenAddress::Tcp(_));
     let merit = |listener: &&Listener| (is_right(listener), claims(listener), is_tcp(listener));
-    let listener = listeners.iter().rev().max_by_key(merit).unwrap_or(&listeners[0]);
+    let listener = from_behind().max_by_key(merit).unwrap_or(&listeners[0]);
     let all: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
     notes.push(match all.as_slice() {
         [only] => format!("nothing listens on port {port}, only on {only}: that is taken"),

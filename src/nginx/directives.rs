@@ -95,24 +95,25 @@ const GUARDS: &[&str] = &[
     "oidc", "saml", "naxsi", "firewall", "guard", "access",
 ];
 
+/// The keys of hopgate that guard access.
+pub const GUARD_KEYS: &[&str] = &[
+    "internal",
+    "access",
+    "satisfy",
+    "auth_basic",
+    "auth_basic_user_file",
+    "auth_request",
+    "ssl_verify_client",
+    "ssl_client_certificate",
+    "ssl_crl",
+];
+
 /// Whether a directive guards access, as far as its name tells.
 pub fn sounds_like_a_guard(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     match find(name) {
         Some(State::Guard(..)) => true,
-        Some(State::Carried { by: _, key, .. }) => {
-            *key == "access"
-                || matches!(
-                    name,
-                    "satisfy"
-                        | "auth_basic"
-                        | "auth_request"
-                        | "internal"
-                        | "ssl_verify_client"
-                        | "ssl_client_certificate"
-                        | "ssl_crl"
-                )
-        }
+        Some(State::Carried { key, .. }) => GUARD_KEYS.contains(if key.is_empty() { &name } else { key }),
         Some(_) => false,
         None => GUARDS.iter().any(|word| lower.contains(word)),
     }

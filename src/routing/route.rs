@@ -182,6 +182,7 @@ impl<'a> Router<'a> {
             course,
             outcome: self.outcome,
             answer: None,
+            returned: None,
         }
     }
 }
@@ -265,13 +266,13 @@ impl<'a, 'c> Run<'a, 'c> {
     }
 
     fn answer(&self, answer: &Return) -> Answer {
-        match &answer.text {
-            None => Answer::Status(answer.status),
-            Some(text) if is_redirect(answer.status) => {
-                Answer::Redirect(answer.status, self.text(text, false))
-            }
-            Some(text) => Answer::Text(answer.status, self.text(text, false)),
-        }
+        let status = answer.status;
+        let Some(template) = &answer.text else { return Answer::Status(status) };
+        // As in nginx, `$status` is that of the answer already.
+        let values = Values { returned: Some(status), ..self.router.values(self.course, self.location) };
+        let mut text = Vec::new();
+        template.write(&mut text, &values, verbatim);
+        if is_redirect(status) { Answer::Redirect(status, text) } else { Answer::Text(status, text) }
     }
 
     fn rewrite(&mut self, rewrite: &Rewrite) -> Ended {

@@ -39,6 +39,8 @@ pub struct Values<'a> {
     pub outcome: &'a Outcome,
     /// The answer while it is put together.
     pub answer: Option<&'a Draft<'a>>,
+    /// The status of a `return` while its text is put together.
+    pub returned: Option<u16>,
 }
 
 /// How a variable's value is put into a text.
@@ -123,7 +125,7 @@ impl Values<'_> {
             }
             Variable::Status => {
                 let status = match self.outcome.status {
-                    0 => self.outcome.page_status.unwrap_or(0),
+                    0 => self.outcome.page_status.or(self.returned).unwrap_or(0),
                     sent => sent,
                 };
                 display(out, format_args!("{status:03}"));

@@ -28,6 +28,12 @@ pub async fn serve(local: Rc<Local>, mut client: Client) {
     client.bid_farewell().await;
 }
 
+/// Serves a client, unless `refused` was reached when it came: it is told so.
+pub async fn serve_unless(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+    let Some(setting) = refused else { return serve(local, client).await };
+    proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), Instant::now()).await;
+}
+
 /// A head, or what came instead of one.
 struct Arrival {
     head: Result<RequestHead, ProxyError>,

@@ -11,10 +11,8 @@ use rustls::ServerConfig;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::ProxyError;
 use crate::http2;
 use crate::io::{Peer, Stream};
-use crate::proxy;
 use crate::server::connection;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
@@ -137,15 +135,9 @@ fn chosen(local: &Local, client: &Client, hello: &Hello) -> Option<(Arc<TlsServe
 
 /// Serves a client in the version of HTTP that was agreed upon.
 async fn speak(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
-    let started = Instant::now();
-    if client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) {
-        return http2::serve(local, client, refused).await;
-    }
-    match refused {
-        Some(setting) => {
-            proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await
-        }
-        None => connection::serve(local, client).await,
+    match client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) {
+        true => http2::serve(local, client, refused).await,
+        false => connection::serve_unless(local, client, refused).await,
     }
 }
 

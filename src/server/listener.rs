@@ -16,10 +16,8 @@ use tokio::time::Instant;
 
 use crate::client::{Client, ClientInfo};
 use crate::config::{Config, ListenAddress, Listener};
-use crate::error::ProxyError;
 use crate::http2;
 use crate::io::{Peer, Stream};
-use crate::proxy;
 use crate::server::{connection, handshake, proxied};
 use crate::shared::Local;
 use crate::state::State;
@@ -416,14 +414,10 @@ pub(super) fn serve(local: Rc<Local>, client: Client, refused: Option<&'static s
         refused if state.speaks_tls(&client.info.listener) => {
             tokio::task::spawn_local(handshake::serve(local, client, refused))
         }
-        None if speaks_http2(&state, &client.info) => {
-            tokio::task::spawn_local(http2::serve_either(local, client))
+        refused if speaks_http2(&state, &client.info) => {
+            tokio::task::spawn_local(http2::serve_either(local, client, refused))
         }
-        None => tokio::task::spawn_local(connection::serve(local, client)),
-        Some(setting) => tokio::task::spawn_local(async move {
-            let started = Instant::now();
-            proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), started).await;
-        }),
+        refused => tokio::task::spawn_local(connection::serve_unless(local, client, refused)),
     };
 }
 

@@ -305,12 +305,14 @@ impl Running {
     }
 
     fn order_certificates(&mut self) {
-        match &self.orders {
-            Some(orders) => orders.tend(&self.state.config),
-            None => match Orders::start(&self.state.config, &self.shared) {
+        if self.orders.is_none() {
+            match Orders::start(&self.state.config, &self.shared) {
                 Ok(orders) => self.orders = orders,
                 Err(error) => tracing::error!(%error, "certificates cannot be ordered"),
-            },
+            }
+        }
+        if let Some(orders) = &self.orders {
+            orders.tend(&self.state.config);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use rustls::server::Acceptor;
 
+use crate::acme::challenges;
+
 /// What the first bytes of a connection are.
 #[derive(Debug)]
 pub enum First {
@@ -56,7 +58,7 @@ pub fn look(bytes: &[u8]) -> First {
                 let hello = accepted.client_hello();
                 let server_name = hello.server_name().map(str::to_ascii_lowercase);
                 let is_challenge = hello.alpn().is_some_and(|mut offered| {
-                    offered.next() == Some(b"acme-tls/1") && offered.next().is_none()
+                    offered.next() == Some(challenges::PROTOCOL) && offered.next().is_none()
                 });
                 return First::Hello(Hello { server_name, is_challenge });
             }

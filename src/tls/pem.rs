@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
-use super::provider;
+use super::{certificate, provider};
 
 /// The most bytes of such a file. The certificates of all public CAs are a fifth of it; lists of what was
 /// revoked are longer.
@@ -243,6 +243,26 @@ pub fn is_valid(path: &Path, certificate: &CertificateDer<'_>) -> Result<(), Fil
         return Err(FileFault::new(path, why).help("is the clock of this machine right?"));
     }
     Ok(())
+}
+
+/// Why clients may not believe what a file has behind its first certificate; `None`: nothing that can be seen here.
+pub fn doubt(path: &Path, chain: &[CertificateDer<'_>]) -> Option<FileFault> {
+    let parsed: Vec<_> = chain.iter().filter_map(|one| X509Certificate::from_der(one).ok()).collect();
+    parsed.windows(2).find_map(|two| {
+        let [(_, own), (_, next)] = two else { return None };
+        let (issuer, subject) = (certificate::name(own.issuer()), certificate::name(next.subject()));
+        let until = next.validity.not_after;
+        if own.issuer() != next.subject() {
+            let why = format!("has the certificate of `{subject}` where that of `{issuer}` is expected");
+            let help = "behind each certificate stands that of its issuer, and the server's own comes first";
+            return Some(FileFault::new(path, why).help(help));
+        }
+        (ASN1Time::now() > until).then(|| {
+            let why =
+                format!("has the certificate of `{subject}`, which expired on {}", date(until.timestamp()));
+            FileFault::new(path, why).help("get the chain anew from the CA")
+        })
+    })
 }
 
 /// A time of X.509 as HTTP writes it; `seconds` since 1970.

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-
 use super::lines::Lines;
-use super::{Dir, eventually, free_addr};
+use super::{Authority, Dir, Issued, eventually, free_addr};
 
 /// What a pebble is started with.
 pub struct Pebble {
@@ -32,9 +30,7 @@ impl Pebble {
     /// Starts it.
     #[track_caller]
     pub fn start(self) -> Ca {
-        let dir = Dir::new();
-        write_own_certificate(&dir);
-        Ca::run(self, dir)
+        Ca::run(self, Own::new())
     }
 }
 
@@ -44,12 +40,30 @@ pub struct Ca {
     addr: SocketAddr,
     management: SocketAddr,
     log: Lines,
+    own: Own,
+}
+
+/// What it shows itself, and the folder with its files.
+pub(super) struct Own {
+    pub(super) authority: Authority,
+    pub(super) issued: Issued,
     dir: Dir,
+}
+
+impl Own {
+    fn new() -> Self {
+        let (dir, authority) = (Dir::new(), Authority::new("the CA of pebble's own certificate"));
+        let issued = authority.issue(&["127.0.0.1"]);
+        issued.write(&dir, "pebble");
+        fs::write(dir.join("ca.pem"), authority.pem()).expect("a file can be written");
+        Self { authority, issued, dir }
+    }
 }
 
 impl Ca {
     #[track_caller]
-    fn run(options: Pebble, dir: Dir) -> Self {
+    fn run(options: Pebble, own: Own) -> Self {
+        let dir = &own.dir;
         let Pebble { http, tls, lifetime, addr } = options;
         let management = free_addr();
         let file = serde_json::json!({ "pebble": {
@@ -80,7 +94,7 @@ impl Ca {
             panic!("this test needs pebble ({error}): run tests/run, which installs what is missing, or install it")
         });
         let log = Lines::follow(process.stdout.take().expect("stdout is piped"));
-        let ca = Self { process, addr, management, log, dir };
+        let ca = Self { process, addr, management, log, own };
         eventually("pebble listens", || {
             TcpStream::connect(addr).is_ok() && TcpStream::connect(management).is_ok()
         });
@@ -99,12 +113,11 @@ impl Ca {
 
     /// The file with the CA of its own certificate.
     pub fn own_ca(&self) -> String {
-        self.dir.path("ca.pem")
+        self.own.dir.path("ca.pem")
     }
 
-    /// A file that it was started with.
-    pub fn own_file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+    pub(super) fn own(&self) -> &Own {
+        &self.own
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -124,7 +137,7 @@ impl Ca {
     /// The file with the root of the certificates that it issues.
     #[track_caller]
     pub fn root(&self) -> PathBuf {
-        let file = self.dir.join("root.pem");
+        let file = self.own.dir.join("root.pem");
         let url = format!("https://{}/roots/0", self.management);
         let ca = self.own_ca();
         let curl = Command::new("curl").args(["-sSf", "--cacert", &ca, &url, "-o"]).arg(&file).status();
@@ -135,7 +148,7 @@ impl Ca {
     /// Ends it; what is returned can start another one in its place, which knows nothing of what was before.
     pub fn stop(mut self) -> Stopped {
         self.end();
-        Stopped { addr: self.addr, dir: std::mem::replace(&mut self.dir, Dir::new()) }
+        Stopped { addr: self.addr, own: std::mem::replace(&mut self.own, Own::new()) }
     }
 
     fn end(&mut self) {
@@ -154,13 +167,13 @@ impl Drop for Ca {
 /// The place of a pebble that does not run.
 pub struct Stopped {
     addr: SocketAddr,
-    dir: Dir,
+    own: Own,
 }
 
 impl Stopped {
     #[track_caller]
     pub fn start(self, options: Pebble) -> Ca {
-        Ca::run(Pebble { addr: self.addr, ..options }, self.dir)
+        Ca::run(Pebble { addr: self.addr, ..options }, self.own)
     }
 }
 
@@ -170,22 +183,6 @@ pub(super) fn acme(directory: &str, ca: &str, store: &str) -> String {
         "[acme]\nagree_to_terms = true\ncontact = \"admin@example.org\"\ndirectory = \"{directory}\"\n\
          directory_ca = \"{ca}\"\nstore = \"{store}\"\n"
     )
-}
-
-fn write_own_certificate(dir: &Dir) {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.distinguished_name.push(DnType::CommonName, "the CA of pebble's own certificate");
-    let authority =
-        CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("a CA");
-    let key = KeyPair::generate().expect("a key");
-    let own = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
-    let own = own.signed_by(&key, &authority).expect("a certificate");
-    for (name, text) in
-        [("ca.pem", authority.pem()), ("pebble.pem", own.pem()), ("pebble.key", key.serialize_pem())]
-    {
-        fs::write(dir.join(name), text).expect("a file can be written");
-    }
 }
 
 /// A DNS in which every name is 127.0.0.1, except those that begin with `nowhere`, of which there are none. It runs

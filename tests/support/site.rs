@@ -3,9 +3,8 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::{App, Ca, Dir, Hopgate, Pebble, free_addr};
+use super::{App, Ca, Dir, Hopgate, Pebble, free_addr, run_client};
 
 /// A server for these names, with and without TLS, in front of an app.
 pub struct Site {
@@ -74,13 +73,9 @@ impl Site {
 
 /// What a GET over TLS at an address comes to for a client that trusts this root.
 pub fn get_over_tls(tls: SocketAddr, name: &str, root: &Path) -> Result<String, String> {
-    let output = Command::new("curl")
-        .args(["-sS", "--max-time", "10", "--resolve", &format!("{name}:{}:127.0.0.1", tls.port())])
-        .arg("--cacert")
-        .arg(root)
-        .arg(format!("https://{name}:{}/", tls.port()))
-        .output()
-        .expect("curl can be run");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    let resolve = format!("{name}:{}:127.0.0.1", tls.port());
+    let (root, url) = (root.display().to_string(), format!("https://{name}:{}/", tls.port()));
+    let (is_content, said) = run_client("curl", &["-sS", "--resolve", &resolve, "--cacert", &root, &url], "");
+    let said = said.trim().to_owned();
+    if is_content { Ok(said) } else { Err(said) }
 }

@@ -45,10 +45,10 @@ fn a_certificate_is_found_by_its_names_in_any_order() {
     let folder = Folder::new("names");
     let store = folder.store();
     let both = names(&["a.example", "www.a.example"]);
-    assert!(store.certificate(&both).is_none());
+    assert!(store.certificate(&both).unwrap().is_none());
     store.set_certificate(&both, &pem(&["www.a.example", "a.example"])).unwrap();
-    assert!(store.certificate(&names(&["www.a.example", "a.example"])).is_some());
-    assert!(store.certificate(&names(&["a.example"])).is_none());
+    assert!(store.certificate(&names(&["www.a.example", "a.example"])).unwrap().is_some());
+    assert!(store.certificate(&names(&["a.example"])).unwrap().is_none());
 }
 
 #[test]
@@ -65,10 +65,28 @@ fn what_is_not_a_certificate_for_the_names_is_none() {
     let mixed = format!("{key}-----BEGIN CERTIFICATE{chain}");
     for broken in ["", "text", key, &mixed, &pem(&["b.example"]), &pem(&["a.example"])[..200]] {
         store.set_certificate(&name, broken).unwrap();
-        assert!(store.certificate(&name).is_none(), "{broken}");
+        assert!(store.certificate(&name).is_err(), "{broken}");
     }
     store.set_certificate(&name, &other_key).unwrap();
-    assert!(store.certificate(&name).is_some());
+    assert!(store.certificate(&name).unwrap().is_some());
+}
+
+#[test]
+fn what_others_could_read_is_closed_to_them_by_who_opens_the_store_and_by_nobody_else() {
+    let folder = Folder::new("modes");
+    let store = folder.store();
+    let name = names(&["a.example"]);
+    store.set_certificate(&name, &pem(&["a.example"])).unwrap();
+    store.set_notes(&name, &Notes::default()).unwrap();
+    let (key, notes) = (store.file(&name, "pem"), store.file(&name, "json"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for path in [&key, &notes] {
+        fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    }
+    assert!(store.certificate(&name).unwrap().is_some());
+    assert_eq!(mode(&key), 0o644);
+    folder.store();
+    assert_eq!((mode(&key), mode(&notes)), (0o600, 0o644));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use serde_spanned::Spanned;
 
 use super::acme::ACME;
@@ -32,6 +33,8 @@ pub(super) struct TlsSettings {
     has_tickets: Option<bool>,
     timeout: Option<Duration>,
     rejects: Option<bool>,
+    /// Whether something that was reported stands where certificates are said to come from.
+    is_wrong: bool,
 }
 
 /// What servers share, each once.
@@ -61,13 +64,14 @@ impl TlsSettings {
             has_tickets: self.has_tickets.or(outer.has_tickets),
             timeout: self.timeout.or(outer.timeout),
             rejects: self.rejects.or(outer.rejects),
+            is_wrong: self.is_wrong || outer.is_wrong && !has_own_word && !has_own_files,
         }
     }
 }
 
 impl Check<'_> {
     pub(super) fn tls_settings_of_server(&mut self, written: &ForServers) -> TlsSettings {
-        let settings = TlsSettings {
+        let mut settings = TlsSettings {
             word: self.tls_word(&written.tls),
             certificates: self.file_list(&written.ssl_certificate, "ssl_certificate"),
             keys: self.file_list(&written.ssl_certificate_key, "ssl_certificate_key"),
@@ -79,7 +83,11 @@ impl Check<'_> {
             has_tickets: plain(&written.ssl_session_tickets),
             timeout: self.time(&written.ssl_session_timeout, "ssl_session_timeout"),
             rejects: plain(&written.ssl_reject_handshake),
+            is_wrong: false,
         };
+        settings.is_wrong = settings.word.is_none() && !written.tls.is_absent()
+            || settings.certificates.is_none() && !written.ssl_certificate.is_absent()
+            || settings.keys.is_none() && !written.ssl_certificate_key.is_absent();
         if let (Some(word), Some(files)) =
             (&settings.word, settings.certificates.as_ref().and_then(|f| f.first()))
         {
@@ -141,6 +149,7 @@ impl Check<'_> {
             (Some(certificates), Some(keys)) => {
                 self.shows_files(certificates, keys, settings.staple.as_ref())
             }
+            _ if settings.is_wrong => None,
             (Some(alone), None) => {
                 self.half("ssl_certificate", "ssl_certificate_key", alone.first()?.span());
                 None
@@ -188,6 +197,9 @@ impl Check<'_> {
         match Identity::read(pairs, path) {
             Ok(identity) => {
                 let identity = Arc::new(identity);
+                for (path, shown) in certificates.iter().zip(identity.current().iter()) {
+                    self.doubtful_chain(path, &shown.cert);
+                }
                 self.tls.identities.push(Arc::clone(&identity));
                 Some(Shows::Files(identity))
             }
@@ -208,6 +220,14 @@ impl Check<'_> {
                 }
                 None
             }
+        }
+    }
+
+    fn doubtful_chain(&mut self, path: &Spanned<String>, chain: &[CertificateDer<'_>]) {
+        if let Some(fault) = pem::doubt(path.get_ref().as_ref(), chain) {
+            let warning = Mistake::new(path.span(), format!("`ssl_certificate`: {fault}"));
+            let warning = warning.maybe_help(fault.help.as_deref()).kind(MistakeKind::Surprising);
+            self.mistakes.push(warning);
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) struct Facts {
     pub(super) in_use: HashSet<String>,
     /// Groups that other gateways than HTTP have, and nothing else.
     pub(super) of_gateways: HashSet<String>,
-    /// Whether `https` is the value of a variable, as it may be before `://` in a `proxy_pass`.
+    /// Whether a variable may say `https`, as it then may before `://` in a `proxy_pass`.
     pub(super) says_https: bool,
 }
 
@@ -54,9 +54,7 @@ impl Facts {
             if !super::off::is_off(directive) {
                 self.in_use.insert(directive.name().to_owned());
             }
-            self.says_https |= matches!(directive.name(), "set" | "map" | "default")
-                && directive.texts().any(|word| matches!(word, "https" | "$scheme"))
-                || directive.name() == "proxy_pass" && directive.arg(0).starts_with("$scheme");
+            self.says_https |= says_https(directive);
             let variable = |place: usize| directive.arg(place).trim_start_matches('$').to_owned();
             match directive.name() {
                 "upstream" => drop(self.upstreams.insert(directive.arg(0).to_ascii_lowercase())),
@@ -171,6 +169,18 @@ impl Facts {
     }
 }
 
+/// Whether a line gives a variable a value that is or begins with `https`, or sends requests where they came by.
+fn says_https(directive: &Directive) -> bool {
+    let is_https =
+        |value: &str| value == "https" || value.starts_with("https://") || value.starts_with("$scheme");
+    match directive.name() {
+        "set" => is_https(directive.arg(1)),
+        "map" => directive.children().iter().filter_map(|line| line.texts().last()).any(is_https),
+        "proxy_pass" => directive.arg(0).starts_with("$scheme"),
+        _ => false,
+    }
+}
+
 /// Whether a line sets `Upgrade` or `Connection`, which hopgate does by itself.
 pub(super) fn is_upgrade_line(directive: &Directive) -> bool {
     directive.name() == "proxy_set_header"
@@ -239,6 +249,23 @@ mod tests {
         );
         assert!(["g", "a", "b"].iter().all(|name| facts.lost.contains_key(*name) && !facts.has(name)));
         assert!(facts.has("c") && facts.has("host") && !facts.has("nobody_makes_it"));
+    }
+
+    #[test]
+    fn a_variable_may_say_https() {
+        for (text, expected) in [
+            ("set $to https;", true),
+            ("set $to https://a.example;", true),
+            ("set $to $scheme;", true),
+            ("set $https http;", false),
+            ("map $host $to { default https; }", true),
+            ("map $host $to { default http; ~^secure https; }", true),
+            ("map $host $to { default http; https http; }", false),
+            ("location / { proxy_pass $scheme://a.example; }", true),
+            ("location / { proxy_pass https://a.example; }", false),
+        ] {
+            assert_eq!(facts(text).says_https, expected, "{text}");
+        }
     }
 
     #[test]

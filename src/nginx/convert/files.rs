@@ -18,9 +18,7 @@ fn folder(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, k
     let path = paths::whole(directive.arg(0), &convert.prefix);
     if convert.mentions_unknown(directive, &[&path], "everything here is answered 503; write the folder anew")
     {
-        let line = super::shortened(&directive.line());
-        return scope
-            .refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
+        return scope.refuse_for_unknown(directive);
     }
     scope.set(key, text(directive, path));
 }
@@ -29,9 +27,7 @@ fn folder(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, k
 pub fn try_files(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     let texts: Vec<&str> = directive.texts().collect();
     if convert.mentions_unknown(directive, &texts, "everything here is answered 503; write it anew") {
-        let line = super::shortened(&directive.line());
-        return scope
-            .refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
+        return scope.refuse_for_unknown(directive);
     }
     scope.set(
         key,

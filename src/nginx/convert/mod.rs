@@ -187,6 +187,12 @@ impl Scope {
         }
     }
 
+    /// The same where nginx answers with a variable that is not there.
+    fn refuse_for_unknown(&mut self, directive: &Directive) {
+        let line = shortened(&directive.line());
+        self.refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
+    }
+
     /// What inner blocks inherit.
     fn inner(&self) -> Outer {
         let mut proxy = self.outer.proxy.clone();

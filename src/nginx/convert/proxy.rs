@@ -21,8 +21,7 @@ const OWN: &[&str] = &[
 ];
 
 /// `proxy_pass URL`
-pub fn pass(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
-    debug_assert_eq!(key, "proxy_pass");
+pub fn pass(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, _: &str) {
     pass_to(convert, scope, directive, directive.arg(0));
 }
 
@@ -30,8 +29,7 @@ pub fn pass(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive,
 pub(super) fn pass_to(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, url: &str) {
     let key = "proxy_pass";
     if convert.mentions_unknown(directive, &[url], "this is answered 503; write where requests go") {
-        let line = super::shortened(&directive.line());
-        scope.refuse(503, format!("nginx has `{line}` here, with a variable that hopgate does not have."));
+        scope.refuse_for_unknown(directive);
         scope.set(key, text(directive, url));
         return;
     }

@@ -8,29 +8,13 @@ use super::toml::{Address, Entry, Header, Item, Origin, Table, Value};
 use super::write::Written;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::{Config, ConfigErrors};
+use crate::nginx::directives;
 use crate::nginx::parse::File;
 use crate::nginx::report::Report;
 use crate::nginx::{ImportError, Imported};
 
-/// Keys that a location or server must not be without if they cannot be used: it refuses then.
-const ESSENTIAL: &[&str] = &[
-    "proxy_pass",
-    "root",
-    "alias",
-    "return",
-    "rewrite",
-    "set",
-    "try_files",
-    "internal",
-    "access",
-    "satisfy",
-    "auth_basic",
-    "auth_basic_user_file",
-    "auth_request",
-    "ssl_verify_client",
-    "ssl_client_certificate",
-    "ssl_crl",
-];
+/// What a location or server answers with.
+const CONTENT: &[&str] = &["proxy_pass", "root", "alias", "return", "rewrite", "set", "try_files"];
 
 /// Stands above the status of what is not carried over.
 const LOST: &str = "A line of nginx could not be carried over: see what import said of it.";
@@ -47,7 +31,8 @@ pub fn until_it_is_right(
     files: &[File],
     check: impl Fn(&str) -> Result<Config, ConfigErrors>,
 ) -> Result<Imported, ImportError> {
-    for _ in 0..MOST_ROUNDS {
+    let mut rounds = 0..MOST_ROUNDS;
+    loop {
         let written = converted.top.write();
         let errors = match check(&written.text) {
             Ok(_) => return Ok(imported(converted, written, files)),
@@ -59,15 +44,9 @@ pub fn until_it_is_right(
         };
         let of_text = |mistake: &&Mistake| mistake.kind != MistakeKind::OfFile;
         let mistakes: Vec<&Mistake> = errors.mistakes().iter().filter(of_text).collect();
-        if !take_out(&mut converted, &written, &mistakes) {
+        if rounds.next().is_none() || !take_out(&mut converted, &written, &mistakes) {
             return Err(ImportError::Bug { toml: written.text, errors });
         }
-    }
-    let written = converted.top.write();
-    match check(&written.text) {
-        Ok(_) => Ok(imported(converted, written, files)),
-        Err(errors) if errors.are_of_files() => Ok(imported(converted, written, files)),
-        Err(errors) => Err(ImportError::Bug { toml: written.text, errors }),
     }
 }
 
@@ -143,7 +122,7 @@ fn take_out(converted: &mut Converted, written: &Written, mistakes: &[&Mistake])
 fn is_essential(top: &mut Table, address: &Address) -> bool {
     let entry = address.inner.first().copied();
     let key = top.at_mut(&address.tables).and_then(|table| Some(table.entries.get(entry?)?.key.clone()));
-    key.is_none_or(|key| key == "path" || ESSENTIAL.contains(&key.as_str()))
+    key.is_none_or(|key| key == "path" || refuses_without(&key))
 }
 
 fn take_one(converted: &mut Converted, address: &Address, mistake: &Mistake) -> bool {
@@ -159,13 +138,13 @@ fn take_one(converted: &mut Converted, address: &Address, mistake: &Mistake) -> 
         say(&mut converted.reports, origin, mistake, "the location is left out");
         return remove_table(&mut converted.top, &address.tables);
     }
-    if ESSENTIAL.contains(&key.as_str()) && (is_location || is_server(table)) {
+    if refuses_without(&key) && (is_location || is_server(table)) {
         say(&mut converted.reports, origin, mistake, "everything here is answered 503 instead");
         table.entries.remove(*entry);
         refuse(table, 503, LOST);
         return true;
     }
-    if ESSENTIAL.contains(&key.as_str()) && address.tables.is_empty() {
+    if refuses_without(&key) && address.tables.is_empty() {
         say(&mut converted.reports, origin, mistake, "everything is answered 503 instead");
         table.entries.remove(*entry);
         let servers = table.tables.iter_mut().filter(|table| is_server(table));
@@ -175,6 +154,11 @@ fn take_one(converted: &mut Converted, address: &Address, mistake: &Mistake) -> 
     say(&mut converted.reports, origin, mistake, "the line is left out");
     remove_value(table, *entry, inner);
     true
+}
+
+/// Whether a location or server must not be without a key that cannot be used: it refuses then.
+fn refuses_without(key: &str) -> bool {
+    CONTENT.contains(&key) || directives::GUARD_KEYS.contains(&key)
 }
 
 fn is_server(table: &Table) -> bool {

@@ -186,7 +186,9 @@ impl Convert<'_> {
     fn with_tls<'u>(&self, url: &'u str) -> Option<&'u str> {
         match url.strip_prefix("https://") {
             Some(rest) => Some(rest),
-            None if url.starts_with('$') && self.facts.says_https => Some(url),
+            None if url.starts_with('$') && self.facts.says_https => {
+                Some(url.split_once("://").map_or(url, |(_, rest)| rest))
+            }
             None => None,
         }
     }
