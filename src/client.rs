@@ -13,7 +13,7 @@ use crate::config::ListenAddress;
 use crate::error::ProxyError;
 use crate::http1::pump::Buffers;
 use crate::io::{Peer, Pending, Stream};
-use crate::proxy_protocol::Addresses;
+use crate::proxy_protocol::{Addresses, Tlvs};
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::state::State;
@@ -77,6 +77,20 @@ impl ClientInfo {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
+    /// How the client itself sends them, as far as is known: with a balancer in between that ends TLS it is that
+    /// one's word.
+    pub fn client_scheme(&self) -> &'static str {
+        let is_tls = self.proxied.as_ref().is_some_and(|proxied| proxied.tlvs.is_tls());
+        if is_tls { "https" } else { self.scheme() }
+    }
+
+    /// Where the client connected to, or a balancer for it if that does not say where; `None` on a Unix-domain
+    /// socket.
+    pub fn connected_to(&self) -> Option<SocketAddr> {
+        let said = self.proxied.as_ref().and_then(|proxied| proxied.addresses);
+        said.map(|addresses| addresses.destination).or(self.local)
+    }
+
     /// Where the connection itself comes from: from a balancer, if there is one.
     pub fn connected_from(&self) -> Option<SocketAddr> {
         self.proxied.as_ref().map_or(self.address, |proxied| proxied.balancer)
@@ -89,12 +103,14 @@ impl ClientInfo {
 }
 
 /// What a balancer has said of its client by the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxied {
     /// Where the balancer connected from; `None` on a Unix-domain socket.
     pub balancer: Option<SocketAddr>,
     /// The client, and where it connected to; `None` if that cannot be told.
     pub addresses: Option<Addresses>,
+    /// What else it has said.
+    pub tlvs: Tlvs,
 }
 
 /// What a look at a client that is waiting for its answer found.

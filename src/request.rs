@@ -6,7 +6,7 @@ use crate::client::ClientInfo;
 use crate::config::{EncodedSlashes, RealIp, RealIpHeader, Server};
 use crate::error::ProxyError;
 use crate::headers::fields::Known;
-use crate::headers::forwarded;
+use crate::headers::{forwarded, rfc7239};
 use crate::http1::body::BodyLength;
 use crate::http1::head::{RequestHead, Version};
 use crate::routing::path::{Host, Target};
@@ -172,6 +172,8 @@ pub struct Origin {
     pub is_trusted: bool,
     /// Whether it has named the client.
     pub is_named: bool,
+    /// How the client has sent the request, `http` or `https`, if the field that names it says so.
+    pub scheme: Option<&'static str>,
 }
 
 impl Origin {
@@ -182,8 +184,8 @@ impl Origin {
         let is_hidden = client.proxied.as_ref().is_some_and(|proxied| proxied.addresses.is_none());
         let is_trusted = !is_hidden && rules.trusts(unnamed.peer);
         match is_trusted.then(|| named_by(head, rules)).flatten() {
-            Some((client, port)) => {
-                Self { client: Some(client), port, is_trusted, is_named: true, ..unnamed }
+            Some(((client, port), scheme)) => {
+                Self { client: Some(client), port, is_trusted, is_named: true, scheme, ..unnamed }
             }
             None => Self { is_trusted, ..unnamed },
         }
@@ -193,12 +195,12 @@ impl Origin {
     pub fn unknown(peer: Option<SocketAddr>) -> Self {
         let ip = peer.map(|peer| peer.ip().to_canonical());
         let port = peer.map(|peer| peer.port());
-        Self { peer: ip, client: ip, port, is_trusted: false, is_named: false }
+        Self { peer: ip, client: ip, port, is_trusted: false, is_named: false, scheme: None }
     }
 }
 
 /// The client as the field says it in which the trusted proxies do.
-fn named_by(head: &RequestHead, rules: &RealIp) -> Option<forwarded::Named> {
+fn named_by(head: &RequestHead, rules: &RealIp) -> Option<(forwarded::Named, Option<&'static str>)> {
     let lines = |name: &str| {
         let named = head.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes()));
         named.map(|field| field.value).collect::<Vec<_>>().into_iter()
@@ -207,14 +209,13 @@ fn named_by(head: &RequestHead, rules: &RealIp) -> Option<forwarded::Named> {
     match &rules.header {
         RealIpHeader::XForwardedFor => {
             let members = forwarded::listed(head.fields.values(Known::XForwardedFor));
-            forwarded::last_untrusted(members, trusted, takes_last)
+            forwarded::last_untrusted(members, trusted, takes_last).map(|named| (named, None))
         }
         RealIpHeader::ProxyProtocol => None,
-        RealIpHeader::Forwarded => {
-            forwarded::last_untrusted(forwarded::forwarded_for(lines("Forwarded")), trusted, takes_last)
-        }
+        RealIpHeader::Forwarded => rfc7239::last_untrusted(lines("Forwarded"), trusted, takes_last),
         RealIpHeader::Field(name) => {
-            forwarded::last_untrusted(forwarded::listed(lines(name.as_str()).take(1)), trusted, takes_last)
+            let members = forwarded::listed(lines(name.as_str()).take(1));
+            forwarded::last_untrusted(members, trusted, takes_last).map(|named| (named, None))
         }
     }
 }

@@ -171,6 +171,22 @@ fn the_files_in_the_manual_and_in_the_readme_are_right() {
 }
 
 #[test]
+fn the_files_for_balancers_load_without_a_warning() {
+    let page = include_str!("../docs/balancers.md");
+    let files: Vec<_> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        // There are no such certificates here.
+        let file: String =
+            file.lines().filter(|line| !line.starts_with("ssl_")).map(|line| format!("{line}\n")).collect();
+        let config = Config::parse("docs", &file.replace("443 ssl ", "8080 "))
+            .unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(config.warnings.is_empty(), "{}", config.warnings.render(false));
+    }
+}
+
+#[test]
 fn every_field_that_the_manual_says_to_be_dropped_is_one_of_a_proxy_about_its_client() {
     let list = MANUAL.split("\nFrom peers that are not in").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<_> = list.split('`').skip(7).step_by(2).collect();

@@ -104,6 +104,10 @@ fn r18_without_a_header_there_is_no_service_and_the_log_says_why() {
         (long.as_bytes(), "it is longer than"),
         (&proxy_v2(0x2f, 0x11, &[0; 12]), "that there is not"),
         (&proxy_v2(0x21, 0x11, &[0; 3]), "no room for the addresses"),
+        (&proxy_v2(0x21, 0x11, &[0; 14]), "no row of TLVs"),
+        (&proxy_v2(0x21, 0x11, b"aaaabbbbccdd\x03\0\x04abcd"), "its checksum (CRC32c)"),
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\n", "not as version 1 has it"),
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\rGET", "within `client_header_timeout`"),
         (b"PROXY TCP4 192.0", "within `client_header_timeout`"),
         (b"", "within `client_header_timeout`"),
     ] {
@@ -147,18 +151,20 @@ fn fields_are_believed_of_the_client_that_the_header_names_and_not_of_the_balanc
     let from_proxy = "PROXY TCP4 10.1.1.1 198.51.100.1 4711 443\r\n";
     let claims =
         "X-Forwarded-For: 6.6.6.6, 192.0.2.99\r\nForwarded: for=192.0.2.98\r\nX-Client: 192.0.2.97\r\n";
-    for (setting, expected) in [
-        ("", "192.0.2.99"),
-        ("real_ip_header = 'X-Forwarded-For'", "192.0.2.99"),
-        ("real_ip_header = 'Forwarded'", "192.0.2.98"),
-        ("real_ip_header = 'X-Client'", "192.0.2.97"),
-        ("real_ip_header = 'proxy_protocol'", "10.1.1.1"),
+    let chain = "6.6.6.6, 192.0.2.99, 10.1.1.1";
+    for (setting, expected, chain) in [
+        ("", "192.0.2.99", chain),
+        ("real_ip_header = 'X-Forwarded-For'", "192.0.2.99", chain),
+        // Who reads this field alone, from the right, finds the same client.
+        ("real_ip_header = 'Forwarded'", "192.0.2.98", "6.6.6.6, 192.0.2.99, 192.0.2.98, 10.1.1.1"),
+        ("real_ip_header = 'X-Client'", "192.0.2.97", "6.6.6.6, 192.0.2.99, 192.0.2.97, 10.1.1.1"),
+        ("real_ip_header = 'proxy_protocol'", "10.1.1.1", chain),
     ] {
         let hopgate = behind_balancers(echo.addr(), "", setting, SEEN);
         let seen = asked(hopgate.connect(), from_proxy, claims);
         assert_eq!(field(&seen, "X-Real-IP"), expected, "{setting}");
         assert!(field(&seen, "X-Seen").ends_with("127.0.0.1 [10.1.1.1:4711 198.51.100.1:443]"), "{seen}");
-        assert_eq!(field(&seen, "X-Forwarded-For"), "6.6.6.6, 192.0.2.99, 10.1.1.1", "{setting}");
+        assert_eq!(field(&seen, "X-Forwarded-For"), chain, "{setting}");
         let seen = asked(hopgate.connect(), V1, claims);
         assert_eq!(field(&seen, "X-Real-IP"), "192.0.2.7", "{setting}");
         assert_eq!(field(&seen, "X-Forwarded-For"), "192.0.2.7", "{setting}");
@@ -314,8 +320,35 @@ fn forwarded_is_made_where_it_is_asked_for_and_goes_on_from_trusted_peers_alone(
     assert_eq!(told("PROXY TCP6 2001:db8::7 ::1 1 1\r\n", ""), "for=\"[2001:db8::7]\";host=\"a\";proto=http");
     assert_eq!(
         told("PROXY TCP4 10.0.0.1 10.0.0.2 1 1\r\n", claim),
-        "for=6.6.6.6, for=192.0.2.9;by=_x, for=10.0.0.1;host=\"a\";proto=http"
+        "for=6.6.6.6, for=unknown, for=192.0.2.9;by=_x, for=10.0.0.1;host=\"a\";proto=http"
     );
+}
+
+#[test]
+fn what_the_balancer_knows_of_the_clients_tls_is_told() {
+    let echo = Echo::start();
+    let hopgate = behind_balancers(
+        echo.addr(),
+        "",
+        "",
+        "proxy_set_header = { X-Tls = '$proxy_protocol_tlv_ssl_version $proxy_protocol_tlv_ssl_verify \
+         $proxy_protocol_tlv_alpn $proxy_protocol_tlv_0xEA $scheme' }",
+    );
+    let addresses = [10, 0, 0, 1, 198, 51, 100, 1, 0x12, 0x67, 1, 0xbb];
+    let ssl = |bits: u8| [&[0x20, 0, 15, bits, 0, 0, 0, 0, 0x21, 0, 7][..], b"TLSv1.3"].concat();
+    let more = b"\x01\0\x02h2\xea\0\x03vpc";
+    for (tlvs, fields, proto, tls) in [
+        ([&ssl(1)[..], more].concat(), "", "https", "TLSv1.3 0 h2 vpc http"),
+        ([&ssl(0)[..], more].concat(), "", "http", "TLSv1.3 0 h2 vpc http"),
+        (more.to_vec(), "", "http", "  h2 vpc http"),
+        // What a trusted client of the balancer says of the request counts for more.
+        (ssl(1), "X-Forwarded-Proto: http\r\n", "http", "TLSv1.3 0   http"),
+    ] {
+        let header = proxy_v2(0x21, 0x11, &[&addresses[..], &tlvs].concat());
+        let seen = asked(hopgate.connect(), header, fields);
+        assert_eq!(field(&seen, "X-Forwarded-Proto"), proto, "{tls}");
+        assert_eq!(field(&seen, "X-Tls"), tls.trim(), "{proto}");
+    }
 }
 
 #[test]

@@ -250,6 +250,7 @@ section! {
         client_max_body_size: OffOr<Size>,
         proxy_set_header: Named<String>,
         proxy_http_version: String,
+        proxy_protocol: FlagOr,
         proxy_pass_trailers: bool,
         websocket: bool,
         upgrade: OneOrMany<String>,

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::headers::FieldName;
+pub use crate::proxy_protocol::Version as ProxyVersion;
 use crate::routing::host::ServerNames;
 use crate::routing::location::{Locations, PathMatcher};
 use crate::routing::map::Map;
@@ -236,6 +237,9 @@ pub struct Location {
     pub max_body_size: Option<u64>,
     /// How upstreams are spoken to. nginx: `proxy_http_version`.
     pub http_version: UpstreamVersion,
+    /// The header of the PROXY protocol that connections to upstreams begin with; `None`: they have none. nginx:
+    /// `proxy_protocol` of its `stream` module.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Whether trailers are passed in both directions, asked for or not (R27). nginx: `proxy_pass_trailers`.
     pub pass_trailers: bool,
     /// Who may come, and how often.

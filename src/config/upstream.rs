@@ -175,6 +175,12 @@ pub enum Balance {
         /// Whether most keys keep their server when another one comes or goes (ketama).
         is_consistent: bool,
     },
+    /// By the value of a key, alike on every machine, however the servers are ordered: of all servers it is the one
+    /// with the highest score for the key.
+    Rendezvous {
+        /// The key.
+        key: Template,
+    },
     /// Any, by weight.
     Random,
     /// The one of two such with the least requests and tunnels for its weight.
@@ -182,9 +188,9 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// Whether servers may be `backup`, as in nginx.
+    /// Whether servers may be `backup`, as in nginx; in which there is no `rendezvous`.
     pub fn knows_backups(&self) -> bool {
-        matches!(self, Self::RoundRobin | Self::LeastConn)
+        matches!(self, Self::RoundRobin | Self::LeastConn | Self::Rendezvous { .. })
     }
 }
 

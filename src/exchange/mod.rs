@@ -2,7 +2,7 @@
 
 mod way;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use crate::config::{AccessLog, Location, Server, TlsName, To};
 use crate::error::{Fault, ProxyError};
 use crate::http1::body::BodyLength;
 use crate::http1::head::{RequestHead, ResponseHead};
+use crate::proxy_protocol::Outgoing;
 use crate::request::{self, Origin, Request};
 use crate::routing::aim::{Aim, Scheme};
 use crate::routing::course::Course;
@@ -236,6 +237,15 @@ impl Exchange {
         let name = str::from_utf8(&text).ok().and_then(server_name);
         let name = name.ok_or_else(|| ProxyError::BadTlsName(format!("`{}`", printable(&text))))?;
         Ok(Some(Secured { client: Arc::clone(&tls.client), name: Arc::new(name) }))
+    }
+
+    /// What connections to the upstream begin with, if they do: the client, whoever has named it, and where it has
+    /// connected to.
+    pub(crate) fn header(&self, client: &impl AsRef<ClientInfo>) -> Option<Outgoing> {
+        let version = self.location().proxy_protocol?;
+        // A proxy may name a client without its port.
+        let source = self.origin.client.map(|ip| SocketAddr::new(ip, self.origin.port.unwrap_or(0)));
+        Some(Outgoing::new(version, source, client.as_ref().connected_to()))
     }
 
     /// How the body goes to an upstream.

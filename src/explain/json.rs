@@ -184,6 +184,7 @@ fn upstream(upstream: &Upstream) -> Value {
         "line": upstream.named.line,
         "proxy_pass_line": upstream.pass_line,
         "http_version": if upstream.is_http2 { "2" } else { "1.1" },
+        "proxy_protocol": upstream.header,
         "tls": tls,
         "method": upstream.method,
         "servers": servers,

@@ -7,7 +7,7 @@ use super::Question;
 use super::handshake::{self, Handshake};
 use crate::client::{ClientInfo, Proxied};
 use crate::config::{ListenAddress, Listener, Places};
-use crate::proxy_protocol::Addresses;
+use crate::proxy_protocol::{Addresses, Tlvs};
 use crate::routing::host::Claim;
 use crate::state::State;
 
@@ -66,7 +66,8 @@ pub(super) fn arrival(state: &State, places: &Places, question: &Question) -> Ar
 fn balanced(state: &State, listener: &Listener, source: SocketAddr, local: Option<SocketAddr>) -> Proxied {
     let trusted = state.default_server(&listener.address).and_then(|server| server.real_ip.trusted.first());
     let balancer = trusted.map(|net| SocketAddr::new(net.addr(), CLIENT_PORT)).filter(|_| local.is_some());
-    Proxied { balancer, addresses: local.map(|destination| Addresses { source, destination }) }
+    let addresses = local.map(|destination| Addresses { source, destination });
+    Proxied { balancer, addresses, tlvs: Tlvs::default() }
 }
 
 const TLS_IN_FRONT: &str = " speaks no TLS: this is the request as it comes from what ends TLS in front of hopgate, which \

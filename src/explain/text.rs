@@ -311,6 +311,11 @@ impl Page<'_> {
             let place = self.paint(Ink::Faint, &self.place(upstream.version_line));
             self.line(&format!("in HTTP/2  {place}"));
         }
+        if let Some(header) = &upstream.header {
+            let place = self.paint(Ink::Faint, &self.place(upstream.header_line));
+            self.line("by the PROXY protocol: a connection for this client alone, which begins with");
+            self.line(&format!("  {header}  {place}"));
+        }
         if let Some(tls) = &upstream.tls {
             self.tls(tls);
         }

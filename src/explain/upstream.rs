@@ -21,6 +21,10 @@ pub struct Upstream {
     pub is_http2: bool,
     /// The line that says so.
     pub version_line: Option<usize>,
+    /// The header of the PROXY protocol that connections to it begin with.
+    pub header: Option<String>,
+    /// The line that says so.
+    pub header_line: Option<usize>,
     /// How TLS is spoken with it.
     pub tls: Option<Tls>,
     /// How a server is chosen, if there are several.
@@ -130,11 +134,12 @@ pub(super) fn group(
             "least_conn: the one with the fewest requests and tunnels for its weight".to_owned()
         }
         Balance::IpHash => "ip_hash: by the address of the client".to_owned(),
-        Balance::Hash { .. } if key.is_empty() => {
+        Balance::Hash { .. } | Balance::Rendezvous { .. } if key.is_empty() => {
             "hash: the key is empty, which leaves it to the turns by weight".to_owned()
         }
         Balance::Hash { is_consistent: true, .. } => format!("hash, consistent: by the key `{key}`"),
         Balance::Hash { is_consistent: false, .. } => format!("hash: by the key `{key}`"),
+        Balance::Rendezvous { .. } => format!("hash, rendezvous: by the key `{key}`"),
         Balance::Random => "random: any, by weight".to_owned(),
         Balance::RandomTwo => {
             "random two: of two by chance the one with the fewest requests and tunnels for its weight"
@@ -144,7 +149,7 @@ pub(super) fn group(
     let is_certain = match &upstream.balance {
         Balance::IpHash => true,
         // nginx: an empty key leaves it to the round robin.
-        Balance::Hash { .. } => !key.is_empty(),
+        Balance::Hash { .. } | Balance::Rendezvous { .. } => !key.is_empty(),
         _ => false,
     };
     let several = upstream.servers.len() > 1;

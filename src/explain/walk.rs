@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
             Intent::Forward => None,
             Intent::Upgrade(upgrade) => Some(upgrade.protocol().to_vec()),
         };
-        let Prepared { group, secured, key, head, .. } =
+        let Prepared { group, secured, header, key, head, .. } =
             forward::prepare(self.client, exchange, protocol.as_deref())?;
         let location = exchange.location();
         let head = upstream::as_sent(head, location.http_version, secured.is_some());
@@ -214,6 +214,8 @@ impl<'a> Walk<'a> {
             is_http2: location.http_version == UpstreamVersion::Http2,
             version_line: self.line_of(exchange, "proxy_http_version"),
             pass_line: self.places.own(exchange.server_place(), exchange.location_place(), "proxy_pass"),
+            header: header.map(|header| header.to_string()),
+            header_line: self.line_of(exchange, "proxy_protocol"),
             tls: secured.map(|secured| upstream::tls(&secured, |key| self.line_of(exchange, key))),
             method,
             servers,

@@ -22,6 +22,7 @@ use crate::http1::head::ResponseHead;
 use crate::http1::pump::Pump;
 use crate::http2::is_unprocessed;
 use crate::io::Stream;
+use crate::proxy_protocol::Outgoing;
 use crate::routing::outcome::{Asked, UpstreamOutcome};
 use crate::routing::values::{Values, verbatim};
 use crate::server::tasks::Phase;
@@ -44,7 +45,7 @@ pub async fn ask(
     exchange: &mut Exchange,
     protocol: Option<&[u8]>,
 ) -> Result<Answered, ProxyError> {
-    let Prepared { group, secured, key, head, is_head, body } = prepare(client, exchange, protocol)?;
+    let Prepared { group, secured, header, key, head, is_head, body } = prepare(client, exchange, protocol)?;
     let location = exchange.location();
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
     let version = location.http_version;
@@ -57,6 +58,7 @@ pub async fn ask(
         local,
         group: &group,
         secured: secured.as_ref(),
+        header,
         first: exchange.outcome.upstreams.len(),
         choice,
         next,
@@ -98,6 +100,8 @@ pub(crate) struct Prepared {
     pub(crate) group: Arc<Group>,
     /// How connections to its servers are secured.
     pub(crate) secured: Option<Secured>,
+    /// What connections to them begin with.
+    pub(crate) header: Option<Outgoing>,
     /// What the group chooses its server by.
     pub(crate) key: Vec<u8>,
     /// The head.
@@ -129,14 +133,17 @@ pub(crate) fn prepare(
     let method = outgoing::method(location, request, &values, protocol.is_some());
     outgoing::request(&mut head, location, request, &values, &method, protocol)?;
     let key = key(&group, &values);
-    Ok(Prepared { group, secured, key, head, is_head: &*method == b"HEAD", body })
+    let header = exchange.header(client);
+    Ok(Prepared { group, secured, header, key, head, is_head: &*method == b"HEAD", body })
 }
 
 /// What the group chooses its server by.
 fn key(group: &Group, values: &Values<'_>) -> Vec<u8> {
     let mut key = Vec::new();
     match &group.upstream.balance {
-        Balance::Hash { key: template, .. } => template.write(&mut key, values, verbatim),
+        Balance::Hash { key: template, .. } | Balance::Rendezvous { key: template } => {
+            template.write(&mut key, values, verbatim);
+        }
         Balance::IpHash => match values.origin.client {
             Some(IpAddr::V4(address)) => key.extend_from_slice(&address.octets()[..3]),
             Some(IpAddr::V6(address)) => key.extend_from_slice(&address.octets()),
@@ -156,6 +163,7 @@ pub(super) struct Asking<'a> {
     pub(super) local: &'a Rc<Local>,
     group: &'a Arc<Group>,
     secured: Option<&'a Secured>,
+    header: Option<Outgoing>,
     /// How many servers had been asked before, for other locations.
     first: usize,
     choice: Choice<'a>,
@@ -291,7 +299,7 @@ impl Asking<'_> {
     ) -> Result<(Stream, Uses), ProxyError> {
         self.note_asked(exchange, Asked::Server(lease.address().clone()));
         let started = Instant::now();
-        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured);
+        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured, self.header);
         let pooled = (may_reuse && !self.is_http2()).then(pool).flatten();
         if let Some(reused) = pooled {
             note_reached(exchange, Duration::ZERO, reused.1.address);
@@ -335,7 +343,8 @@ impl Asking<'_> {
     async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<(Stream, Uses), ProxyError> {
         let (since, timeout) = (Instant::now(), self.timeouts.proxy_connect);
         let is_taken = Cell::new(false);
-        let to = Connecting { address: lease.address(), secured: self.secured, is_taken: &is_taken };
+        let (secured, header) = (self.secured, self.header);
+        let to = Connecting { address: lease.address(), secured, header, is_taken: &is_taken };
         let connecting = to.connect(&self.local.shared.resolver, timeout);
         let connected = self.while_present(client, since + timeout, connecting).await;
         let connected = connected.map_err(|error| match error {
@@ -343,7 +352,7 @@ impl Asking<'_> {
             error => error,
         });
         let (stream, address) = connected?.map_err(connect_error)?;
-        Ok((stream, Uses { since, requests: 1, address, secured: self.secured.cloned() }))
+        Ok((stream, Uses { since, requests: 1, address, secured: secured.cloned(), header }))
     }
 
     /// Opens a stream to a server in HTTP/2.
@@ -355,7 +364,11 @@ impl Asking<'_> {
     ) -> Result<(Stream, Uses), ProxyError> {
         let timeout = self.timeouts.proxy_connect;
         let wanted = Wanted {
-            key: http2::Key { address: lease.address().clone(), secured: self.secured.cloned() },
+            key: http2::Key {
+                address: lease.address().clone(),
+                secured: self.secured.cloned(),
+                header: self.header,
+            },
             rules: &self.group.upstream.keepalive,
             timeout,
             is_tunnel: self.is_upgrade,

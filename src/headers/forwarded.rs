@@ -24,10 +24,19 @@ pub fn last_untrusted<'a>(
     trusted: &[IpNet],
     takes_last: bool,
 ) -> Option<Named> {
+    walk(from_the_right.map(|member| (address(member), ())), trusted, takes_last).map(|(named, ())| named)
+}
+
+/// The walk itself, over members of which something else is known, too; one that is no address ends it.
+pub(super) fn walk<T>(
+    from_the_right: impl Iterator<Item = (Option<Named>, T)>,
+    trusted: &[IpNet],
+    takes_last: bool,
+) -> Option<(Named, T)> {
     let mut client = None;
-    for member in from_the_right {
-        let Some(named) = address(member) else { break };
-        client = Some(named);
+    for (named, more) in from_the_right {
+        let Some(named) = named else { break };
+        client = Some((named, more));
         if takes_last || !is_trusted(named.0, trusted) {
             break;
         }
@@ -45,77 +54,8 @@ pub fn listed<'a>(lines: impl DoubleEndedIterator<Item = &'a [u8]>) -> impl Iter
     })
 }
 
-/// The `for` of each member of `Forwarded` (RFC 7239 §4), the last one first; empty where there is none.
-pub fn forwarded_for<'a>(lines: impl DoubleEndedIterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    lines.rev().flat_map(|line| {
-        let members: Vec<&[u8]> = unquoted_split(line, b',').map(node).collect();
-        members.into_iter().rev()
-    })
-}
-
-/// The node of one member: `for=192.0.2.1`, `For="[2001:db8::1]:4711"`.
-fn node(member: &[u8]) -> &[u8] {
-    let pairs = unquoted_split(member, b';').filter_map(|pair| {
-        let equals = memchr::memchr(b'=', pair)?;
-        Some((pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii()))
-    });
-    let found = pairs.filter(|(name, _)| name.eq_ignore_ascii_case(b"for")).map(|(_, value)| value).next();
-    let value = found.unwrap_or_default();
-    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
-}
-
-/// Splits at a byte that does not stand between quotes.
-fn unquoted_split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    text.split(move |byte| {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            _ => return *byte == separator && !is_quoted,
-        }
-        false
-    })
-}
-
-/// Whether every quote in a line is closed, so that a further member can stand behind it.
-pub fn is_whole(line: &[u8]) -> bool {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for byte in line {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            _ => {}
-        }
-    }
-    !is_quoted
-}
-
-/// Adds a member of `Forwarded`, RFC 7239 §4: `for`, `host` and `proto`. A peer without an address is `unknown` (§6.2).
-pub fn element(out: &mut Vec<u8>, peer: Option<IpAddr>, host: Option<&str>, scheme: &str) {
-    let node = match peer {
-        Some(IpAddr::V4(ip)) => ip.to_string(),
-        // §6: a colon or a bracket is no part of a token.
-        Some(IpAddr::V6(ip)) => format!("\"[{ip}]\""),
-        None => "unknown".to_owned(),
-    };
-    out.extend_from_slice(format!("for={node}").as_bytes());
-    if let Some(host) = host {
-        out.extend_from_slice(b";host=\"");
-        for byte in host.bytes() {
-            if matches!(byte, b'"' | b'\\') {
-                out.push(b'\\');
-            }
-            out.push(byte);
-        }
-        out.push(b'"');
-    }
-    out.extend_from_slice(format!(";proto={scheme}").as_bytes());
-}
-
 /// An address as people write it into `X-Forwarded-For`: bare, in brackets, with or without a port.
-fn address(text: &[u8]) -> Option<Named> {
+pub(super) fn address(text: &[u8]) -> Option<Named> {
     let text = std::str::from_utf8(text).ok()?;
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some((address.to_canonical(), None));
@@ -174,39 +114,6 @@ mod tests {
         ] {
             assert_eq!(client(lines, false), expected, "{lines:?}");
             assert_eq!(client(lines, true), last, "{lines:?}");
-        }
-    }
-
-    #[test]
-    fn forwarded_is_read_member_by_member() {
-        for (field, expected) in [
-            (&["for=192.0.2.60;proto=http;by=203.0.113.43"][..], &["192.0.2.60"][..]),
-            (
-                &["for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\""],
-                &["[2001:db8:cafe::17]:4711", "192.0.2.43"],
-            ),
-            (&["for=a", "host=\"x, for=b\"; FOR = c"], &["c", "a"]),
-            (&["host=\"\\\", for=b\", proto=http"], &["", ""]),
-            (&["for=unknown, for=_hidden"], &["_hidden", "unknown"]),
-            (&[""], &[""]),
-        ] {
-            let found: Vec<_> = forwarded_for(lines(field)).map(String::from_utf8_lossy).collect();
-            assert_eq!(found, expected, "{field:?}");
-        }
-    }
-
-    #[test]
-    fn a_member_can_be_read_again_whatever_stands_before_it() {
-        for (ip, node) in [("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "[2001:db8::1]"), ("", "unknown")] {
-            let mut out = b"for=\"a\\\"\", ".to_vec();
-            assert!(is_whole(&out));
-            element(&mut out, ip.parse().ok(), Some("a\"b"), "https");
-            let found: Vec<_> = forwarded_for([&out[..]].into_iter()).map(String::from_utf8_lossy).collect();
-            assert_eq!(found[0], node);
-            assert!(out.ends_with(b";host=\"a\\\"b\";proto=https"));
-        }
-        for open in [&b"for=\""[..], b"host=\"a\\\"", b"a\"b\"c\""] {
-            assert!(!is_whole(open), "{}", open.escape_ascii());
         }
     }
 

@@ -7,6 +7,7 @@ pub mod hop_by_hop;
 pub mod list;
 pub mod outgoing;
 pub mod response;
+pub mod rfc7239;
 
 use std::fmt;
 

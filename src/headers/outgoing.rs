@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::fields::{Field, Known};
 use super::response::draft::{Draft, is_clean};
-use super::{FieldName, forwarded, hop_by_hop, is_token_byte};
+use super::{FieldName, forwarded, hop_by_hop, is_token_byte, rfc7239};
 use crate::clock;
 use crate::config::{ForwardedHeaders, Location};
 use crate::error::{ProxyError, reason};
@@ -205,16 +205,29 @@ impl RequestRules<'_> {
 
     /// `Forwarded`: what trusted proxies have said, then what is seen here.
     fn rfc7239(&self, out: &mut Vec<u8>) {
+        let origin = &self.values.origin;
         let fields = self.request.head.fields.iter().filter(|field| is_forwarded(field.name));
-        for field in fields.filter(|_| self.values.origin.is_trusted) {
-            // Behind a quote that is open, ours would be a part of theirs.
-            if forwarded::is_whole(field.value) && !field.value.trim_ascii().is_empty() {
-                out.extend_from_slice(field.value);
+        let lines: Vec<&[u8]> = fields.filter(|_| origin.is_trusted).map(|field| field.value).collect();
+        for line in &lines {
+            // Behind a quote that is open, ours would be a part of theirs. Left out, it would hide that somebody is
+            // missing whose word the members before it rest on.
+            match rfc7239::is_sound(line) {
+                true => out.extend_from_slice(line),
+                false => rfc7239::node(out, None, None),
+            }
+            out.extend_from_slice(b", ");
+        }
+        // As in `X-Forwarded-For`, a client whom another field names.
+        let rules = &self.location.access.real_ip;
+        if let Some(client) = origin.client.filter(|_| origin.is_named) {
+            let found = rfc7239::last_untrusted(lines.into_iter(), &rules.trusted, rules.takes_last);
+            if found.is_none_or(|((ip, _), _)| ip != client) {
+                rfc7239::node(out, Some(client), origin.port);
                 out.extend_from_slice(b", ");
             }
         }
-        let (peer, scheme) = (self.values.origin.peer, self.values.client.scheme());
-        forwarded::element(out, peer, self.request.authority.as_deref(), scheme);
+        let scheme = self.values.client.client_scheme();
+        rfc7239::element(out, origin.peer, self.request.authority.as_deref(), scheme);
     }
 
     fn is_overridden(&self, name: &[u8]) -> bool {
@@ -240,16 +253,16 @@ impl RequestRules<'_> {
             return;
         }
         let trusted = |known| fields.values(known).next().filter(|_| self.values.origin.is_trusted);
-        let is_known = self.values.origin.peer.is_some() || trusted(Known::XForwardedFor).is_some();
+        let origin = &self.values.origin;
+        let is_known = origin.peer.is_some() || origin.is_named || trusted(Known::XForwardedFor).is_some();
         if is_known {
             self.default(out, "X-Forwarded-For", |out| {
                 self.values.forwarded_for(out);
             });
         }
         self.default(out, "X-Forwarded-Proto", |out| {
-            out.extend_from_slice(
-                forwarded::scheme(trusted(Known::XForwardedProto), self.values.client.scheme()).as_bytes(),
-            );
+            let claimed = origin.scheme.map(str::as_bytes).or_else(|| trusted(Known::XForwardedProto));
+            out.extend_from_slice(forwarded::scheme(claimed, self.values.client.client_scheme()).as_bytes());
         });
         let host = trusted(Known::XForwardedHost).or(self.request.authority.as_deref().map(str::as_bytes));
         if let Some(host) = host {

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use crate::client::ClientInfo;
-use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, Server};
+use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, RealIpHeader, Server};
 use crate::files::path::{self, Place};
 use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
+use crate::headers::forwarded;
 use crate::headers::response::draft::Draft;
 use crate::http1::head::{RequestHead, Version};
 use crate::request::{Origin, Request};
@@ -218,6 +219,11 @@ impl Values<'_> {
             | Variable::ProxyProtocolPort
             | Variable::ProxyProtocolServerAddr
             | Variable::ProxyProtocolServerPort => self.of_balancer(variable, out),
+            Variable::ProxyProtocolTlv(tlv) => {
+                if let Some(proxied) = &self.client.proxied {
+                    proxied.tlvs.write(*tlv, out);
+                }
+            }
             Variable::RealipRemoteAddr => self.ip(self.client.connected_from().map(|peer| peer.ip()), out),
             Variable::RealipRemotePort => {
                 if let Some(address) = self.client.connected_from() {
@@ -289,7 +295,8 @@ impl Values<'_> {
     }
 
     /// The client's `X-Forwarded-For`, if a trusted proxy sent it (R14), with the peer added. A peer on a
-    /// Unix-domain socket has no address to add.
+    /// Unix-domain socket has no address to add. A client whom the proxy names in another field stands between the two,
+    /// unless it is found there as well: the proxy may have passed on what the client itself has written.
     pub fn forwarded_for(&self, out: &mut Vec<u8>) {
         let start = out.len();
         let lines =
@@ -298,10 +305,22 @@ impl Values<'_> {
             separate(out, start);
             out.extend_from_slice(value);
         }
-        if let Some(peer) = self.origin.peer {
+        for ip in [self.named_elsewhere(), self.origin.peer].into_iter().flatten() {
             separate(out, start);
-            write_ip(out, peer);
+            write_ip(out, ip);
         }
+    }
+
+    /// The client, if a field names it that is not `X-Forwarded-For`, and that does not.
+    fn named_elsewhere(&self) -> Option<IpAddr> {
+        let rules = &self.location.access.real_ip;
+        let client = self.origin.client.filter(|_| self.origin.is_named)?;
+        if rules.header == RealIpHeader::XForwardedFor {
+            return None;
+        }
+        let members = forwarded::listed(self.head?.fields.values(Known::XForwardedFor));
+        let found = forwarded::last_untrusted(members, &rules.trusted, rules.takes_last);
+        found.is_none_or(|(ip, _)| ip != client).then_some(client)
     }
 
     fn of_head(&self, variable: &Variable, out: &mut Vec<u8>) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::proxy_protocol::Tlv;
 use crate::tls::variables::{NAMES as TLS_NAMES, TlsVariable};
 
 /// A value of the configuration that may contain variables, for example
@@ -58,6 +59,8 @@ pub enum Variable {
     ProxyProtocolPort,
     ProxyProtocolServerAddr,
     ProxyProtocolServerPort,
+    /// What a balancer adds to the addresses of its client.
+    ProxyProtocolTlv(Tlv),
     RealpathRoot,
     RealipRemoteAddr,
     RealipRemotePort,
@@ -312,6 +315,9 @@ impl Variable {
         }
         if let Some((_, variable)) = TLS_NAMES.iter().find(|(known, _)| *known == name) {
             return Ok(Self::Tls(*variable));
+        }
+        if let Some(tlv) = name.strip_prefix("proxy_protocol_tlv_").and_then(Tlv::named) {
+            return Ok(Self::ProxyProtocolTlv(tlv));
         }
         for (prefix, make) in families {
             if let Some(rest) = name.strip_prefix(prefix).filter(|rest| !rest.is_empty()) {

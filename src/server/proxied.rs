@@ -9,7 +9,7 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use crate::client::{Client, Proxied};
-use crate::proxy_protocol::{self, NoHeader, Progress, Said};
+use crate::proxy_protocol::{self, NoHeader, Progress, Said, Tlvs};
 use crate::server::listener;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
@@ -42,7 +42,7 @@ enum End {
 }
 
 /// Waits for the header, within the time for a head; what comes behind it is read ahead.
-async fn header(local: &Local, client: &mut Client) -> Result<Said, End> {
+async fn header(local: &Local, client: &mut Client) -> Result<(Said, Tlvs), End> {
     let limits = local.limits_of(&client.info, &client.accepted_under).ok_or(End::Left)?;
     let deadline = Instant::now() + limits.header_timeout;
     poll_fn(|cx| {
@@ -55,9 +55,10 @@ async fn header(local: &Local, client: &mut Client) -> Result<Said, End> {
             }
             match proxy_protocol::read(&client.peer.ahead) {
                 Ok(Progress::Partial) => {}
-                Ok(Progress::Whole(said, end)) => {
-                    client.peer.consume(end);
-                    return Poll::Ready(Ok(said));
+                Ok(Progress::Whole(header)) => {
+                    let tlvs = header.tlvs(&client.peer.ahead);
+                    client.peer.consume(header.end);
+                    return Poll::Ready(Ok((header.said, tlvs)));
                 }
                 Err(why) => return Poll::Ready(Err(End::Wrong(why))),
             }
@@ -72,14 +73,14 @@ async fn header(local: &Local, client: &mut Client) -> Result<Said, End> {
 
 /// The client is who the balancer says from here on. Without an address the ends of the connection itself stand for
 /// it (§2.1, §2.2).
-fn take_over(client: &mut Client, said: Said) {
+fn take_over(client: &mut Client, (said, tlvs): (Said, Tlvs)) {
     let info = &mut client.info;
     let addresses = match said {
         Said::Own => return,
         Said::Unknown => None,
         Said::Client(addresses) => Some(addresses),
     };
-    info.proxied = Some(Arc::new(Proxied { balancer: info.address, addresses }));
+    info.proxied = Some(Arc::new(Proxied { balancer: info.address, addresses, tlvs }));
     if let Some(source) = addresses.map(|addresses| addresses.source) {
         info.address = Some(SocketAddr::new(source.ip().to_canonical(), source.port()));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::hash::Ring;
+use super::hash::{Ring, Seeds};
 use crate::config::{Balance, Upstream, UpstreamAddress, UpstreamServer};
 
 /// A group of servers, shared by all workers, so that shares are exact over the whole process.
@@ -18,6 +18,8 @@ pub struct Group {
     turns: Mutex<Vec<Turn>>,
     /// For a consistent hash.
     ring: Option<Ring>,
+    /// For a rendezvous hash.
+    seeds: Option<Seeds>,
 }
 
 /// A server and its load.
@@ -75,7 +77,9 @@ impl Group {
         }
         let is_consistent = matches!(upstream.balance, Balance::Hash { is_consistent: true, .. });
         let ring = is_consistent.then(|| Ring::new(&upstream.servers));
-        Self { upstream, members, turns: Mutex::new(turns), ring }
+        let is_rendezvous = matches!(upstream.balance, Balance::Rendezvous { .. });
+        let seeds = is_rendezvous.then(|| Seeds::new(&upstream.servers));
+        Self { upstream, members, turns: Mutex::new(turns), ring, seeds }
     }
 
     fn kept(&self, address: &UpstreamAddress, nth: usize) -> Option<(Arc<Member>, Turn)> {
@@ -113,6 +117,10 @@ impl Group {
 
     pub(super) fn ring(&self) -> Option<&Ring> {
         self.ring.as_ref()
+    }
+
+    pub(super) fn seeds(&self) -> Option<&Seeds> {
+        self.seeds.as_ref()
     }
 
     /// Requests and tunnels that the server has at this moment.

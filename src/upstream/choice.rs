@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::balance::{Group, Lease, Turn};
-use super::hash;
+use super::hash::{self, Score};
 use crate::config::Balance;
 
 /// After so many rounds in which a hash or chance has led to a server that cannot be used, it is left to
@@ -89,6 +89,7 @@ impl<'a> Choice<'a> {
         let by_rounds = !self.backups && self.rounds <= ROUNDS && self.group.places(false).nth(1).is_some();
         match &self.group.upstream.balance {
             Balance::LeastConn => self.least_loaded(turns, now),
+            Balance::Rendezvous { .. } if !self.key.is_empty() => self.highest(turns, now),
             Balance::Hash { .. } if by_rounds && self.key.is_empty() => self.in_turn(turns, now, |_| true),
             Balance::Hash { is_consistent: true, .. } if by_rounds => self.on_the_ring(turns, now),
             Balance::Hash { .. } | Balance::IpHash | Balance::Random if by_rounds => self.by_lot(turns, now),
@@ -200,6 +201,21 @@ impl<'a> Choice<'a> {
             }
         }
         self.in_turn(turns, now, |_| true)
+    }
+
+    /// Of the servers that can be used the one with the highest score for the key; so a key whose server cannot be
+    /// used has its next one, and no other key is concerned.
+    fn highest(&self, turns: &[Turn], now: Instant) -> Option<usize> {
+        let seeds = self.group.seeds()?;
+        let key = hash::rendezvous(&self.key);
+        let mut best: Option<(Score, usize)> = None;
+        for index in self.group.places(self.backups).filter(|index| self.is_open(*index, turns, now)) {
+            let score = seeds.score(index, key);
+            if best.is_none_or(|(highest, _)| score.is_above(highest)) {
+                best = Some((score, index));
+            }
+        }
+        best.map(|(_, index)| index)
     }
 
     fn is_last_round(&mut self) -> bool {

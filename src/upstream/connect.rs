@@ -5,10 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::UpstreamAddress;
 use crate::io::Stream;
+use crate::proxy_protocol::Outgoing;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::{Secured, TlsError};
 
@@ -34,6 +36,8 @@ pub struct Connecting<'a> {
     pub address: &'a UpstreamAddress,
     /// How the connection is secured.
     pub secured: Option<&'a Secured>,
+    /// What it is told first of all, in clear: whose connection it is.
+    pub header: Option<Outgoing>,
     /// Whether the server has taken the connection, and TLS is what is waited for.
     pub is_taken: &'a Cell<bool>,
 }
@@ -53,8 +57,9 @@ impl Connecting<'_> {
         match self.address {
             UpstreamAddress::Ip(address) => Ok((self.tcp(*address).await?, None)),
             UpstreamAddress::Unix(path) => {
-                let stream = Stream::Unix(UnixStream::connect(path).await?);
-                Ok((self.secure(stream).await?, None))
+                let mut stream = UnixStream::connect(path).await?;
+                self.introduce(&mut stream).await?;
+                Ok((self.secure(Stream::Unix(stream)).await?, None))
             }
             UpstreamAddress::Name { host, port } => {
                 let addresses = resolver.lookup(host, *port).await?;
@@ -79,10 +84,19 @@ impl Connecting<'_> {
 
     async fn tcp(&self, address: SocketAddr) -> Result<Stream, ConnectError> {
         self.is_taken.set(false);
-        let stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(address).await?;
         // WebSocket messages are small and wait for their answer: Nagle's algorithm would hold them back.
         stream.set_nodelay(true)?;
+        self.introduce(&mut stream).await?;
         self.secure(Stream::Tcp(stream)).await
+    }
+
+    /// The header of the PROXY protocol stands ahead of everything, TLS included, and goes out in one piece.
+    async fn introduce(&self, stream: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
+        match &self.header {
+            Some(header) => stream.write_all(&header.bytes()).await,
+            None => Ok(()),
+        }
     }
 
     async fn secure(&self, stream: Stream) -> Result<Stream, ConnectError> {

@@ -1,4 +1,7 @@
-//! Pure: the hashes by which nginx chooses servers, so that a key keeps its server when hopgate takes over.
+//! Pure: the hashes by which nginx chooses servers, so that a key keeps its server when hopgate takes over; and the one
+//! by which many hopgates choose alike.
+
+use twox_hash::XxHash64;
 
 use crate::config::UpstreamServer;
 
@@ -86,6 +89,70 @@ pub fn of_ip(address: &[u8], before: u32) -> u32 {
     address.iter().fold(before, |hash, byte| (hash * 113 + u32::from(*byte)) % 6271)
 }
 
+/// What a key is for [`Seeds::score`]: its XXH64, with the seed 0.
+pub fn rendezvous(key: &[u8]) -> u64 {
+    XxHash64::oneshot(0, key)
+}
+
+/// The servers of a rendezvous hash (highest random weight; Thaler and Ravishankar 1998): `hash KEY rendezvous`.
+///
+/// Each server has a score for each key, made of the two and of the server's weight; nothing else goes into it, neither
+/// the other servers nor their order. So all who know a server agree on its score.
+#[derive(Debug)]
+pub struct Seeds {
+    servers: Vec<Seed>,
+}
+
+#[derive(Debug)]
+struct Seed {
+    /// The XXH64 of the address, with the seed 0.
+    address: u64,
+    weight: u32,
+}
+
+/// How well a server fits a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Score {
+    hash: u64,
+    weight: u32,
+    address: u64,
+}
+
+impl Seeds {
+    /// For the servers of a group. A server is who it is by its address with its port, however that was written.
+    pub fn new(servers: &[UpstreamServer]) -> Self {
+        let seed = |server: &UpstreamServer| Seed {
+            address: XxHash64::oneshot(0, server.address.to_string().as_bytes()),
+            weight: server.weight,
+        };
+        Self { servers: servers.iter().map(seed).collect() }
+    }
+
+    /// The score of the server at a place for a key of [`rendezvous`].
+    pub fn score(&self, place: usize, key: u64) -> Score {
+        let Seed { address, weight } = self.servers[place];
+        Score { hash: XxHash64::oneshot(address, &key.to_le_bytes()) >> 12, weight, address }
+    }
+}
+
+impl Score {
+    /// Whether it is the higher one. Two that are equal by chance are told apart by their addresses, everywhere alike.
+    pub fn is_above(self, other: Self) -> bool {
+        if self.weight == other.weight {
+            // What `value` says, without its logarithms: they would be most of the work.
+            return (self.hash, self.address) > (other.hash, other.address);
+        }
+        (self.value(), self.address) > (other.value(), other.address)
+    }
+
+    /// -weight / ln(x), with x evenly between 0 and 1 and neither of them, gives each server its share by weight.
+    fn value(self) -> f64 {
+        // 52 bits and the half behind them are what an f64 holds exactly.
+        let x = (self.hash as f64 + 0.5) / (1_u64 << 52) as f64;
+        -f64::from(self.weight) / x.ln()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +199,100 @@ mod tests {
         let second = of_key(b"/x", first, 1);
         assert_eq!(first, (crc32fast::hash(b"/x") >> 16) & 0x7fff);
         assert_eq!(second, first + ((crc32fast::hash(b"1/x") >> 16) & 0x7fff));
+    }
+
+    /// The server that a rendezvous hash chooses, by the host of its name.
+    fn chosen(servers: &[UpstreamServer], key: &str) -> String {
+        let (seeds, key) = (Seeds::new(servers), rendezvous(key.as_bytes()));
+        let score = |place: usize| seeds.score(place, key);
+        let higher = |a: usize, b: usize| if score(b).is_above(score(a)) { b } else { a };
+        servers[(0..servers.len()).reduce(higher).unwrap()].name.clone()
+    }
+
+    #[test]
+    fn a_rendezvous_is_the_one_that_is_published() {
+        // By the lines of Python in docs/scaling.md.
+        let address = |text: &str| crate::config::units::upstream_address(text).unwrap();
+        let texts = [
+            ("10.0.0.1:3000", 1),
+            ("10.0.0.2:3000", 2),
+            ("[2001:db8::1]:3000", 1),
+            ("unix:/run/app.sock", 3),
+        ];
+        let servers = texts.map(|(text, weight)| UpstreamServer {
+            weight,
+            ..UpstreamServer::new(text.to_owned(), address(text))
+        });
+        let long = "x".repeat(100);
+        let keys = ["a", "b", "c", "session-1", "session-2", "session-3", &long, "é"];
+        let places =
+            keys.map(|key| texts.iter().position(|(text, _)| *text == chosen(&servers, key)).unwrap());
+        assert_eq!(places, [3, 1, 3, 1, 3, 3, 3, 2]);
+        let score = Seeds::new(&servers).score(1, rendezvous(b"a")).value();
+        assert!((score - 1.562_607_146_398_307_6).abs() < 1e-12, "{score}");
+    }
+
+    #[test]
+    fn a_server_has_its_share_of_the_keys_by_its_weight() {
+        let servers = [server("a", 1), server("b", 2), server("c", 5)];
+        let mut shares = [0; 3];
+        for key in 0..8000 {
+            let name = chosen(&servers, &key.to_string());
+            shares[servers.iter().position(|server| server.name == name).unwrap()] += 1;
+        }
+        for (share, expected) in shares.into_iter().zip([1000_i32, 2000, 5000]) {
+            assert!((share - expected).abs() < 150, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn servers_that_are_alike_have_like_shares() {
+        let servers: Vec<_> = (0..10).map(|index| server(&format!("10.0.0.{index}"), 1)).collect();
+        let mut shares = std::collections::BTreeMap::new();
+        for key in 0..10_000 {
+            *shares.entry(chosen(&servers, &format!("session-{key}"))).or_insert(0) += 1;
+        }
+        assert!(shares.len() == 10 && shares.values().all(|share| (880..1120).contains(share)), "{shares:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_order_of_servers_changes_nothing(
+            weights in proptest::collection::vec(1_u32..50, 2..20), turn in 0_usize..20, key: String,
+        ) {
+            let mut servers: Vec<_> =
+                weights.iter().enumerate().map(|(index, weight)| server(&format!("s{index}"), *weight)).collect();
+            let before = chosen(&servers, &key);
+            servers.rotate_left(turn % weights.len());
+            proptest::prop_assert_eq!(&before, &chosen(&servers, &key));
+            servers.reverse();
+            proptest::prop_assert_eq!(before, chosen(&servers, &key));
+        }
+
+        #[test]
+        fn only_the_keys_of_a_server_move_when_it_goes_and_come_back_with_it(
+            weights in proptest::collection::vec(1_u32..50, 2..20), gone in 0_usize..20, key: String,
+        ) {
+            let all: Vec<_> =
+                weights.iter().enumerate().map(|(index, weight)| server(&format!("s{index}"), *weight)).collect();
+            let (gone, before) = (gone % all.len(), chosen(&all, &key));
+            let mut less = all.clone();
+            less.remove(gone);
+            let after = chosen(&less, &key);
+            proptest::prop_assert!(before == after || before == all[gone].name, "{} to {}", before, after);
+        }
+
+        #[test]
+        fn more_weight_takes_keys_from_others_and_moves_none_between_them(
+            weights in proptest::collection::vec(1_u32..50, 2..20), heavier in 0_usize..20, key: String,
+        ) {
+            let mut all: Vec<_> =
+                weights.iter().enumerate().map(|(index, weight)| server(&format!("s{index}"), *weight)).collect();
+            let (heavier, before) = (heavier % all.len(), chosen(&all, &key));
+            all[heavier].weight += 7;
+            let after = chosen(&all, &key);
+            proptest::prop_assert!(before == after || after == all[heavier].name, "{} to {}", before, after);
+        }
     }
 
     #[test]

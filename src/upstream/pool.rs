@@ -10,6 +10,7 @@ use crate::config::{KeepAlive, UpstreamAddress};
 use crate::headers::fields::{Fields, Known};
 use crate::headers::list;
 use crate::io::Stream;
+use crate::proxy_protocol::Outgoing;
 use crate::upstream::tls::Secured;
 
 /// The idle connections of one worker. No connection is watched while it lies here: whether it is
@@ -37,15 +38,23 @@ pub struct Uses {
     pub address: Option<SocketAddr>,
     /// How it is secured.
     pub secured: Option<Secured>,
+    /// Whose it is, as the server was told: no other client's request may be sent on it.
+    pub header: Option<Outgoing>,
 }
 
 impl Pool {
-    /// Of the connections that are secured so the one that was put in last and is still good. Bytes that nobody
-    /// asked for would be taken for the answer to the next request (R26).
-    pub fn take(&mut self, address: &UpstreamAddress, secured: Option<&Secured>) -> Option<(Stream, Uses)> {
+    /// Of the connections that are secured so, and that began with this header of the PROXY protocol, the one that
+    /// was put in last and is still good. Bytes that nobody asked for would be taken for the answer to the next
+    /// request (R26).
+    pub fn take(
+        &mut self,
+        address: &UpstreamAddress,
+        secured: Option<&Secured>,
+        header: Option<Outgoing>,
+    ) -> Option<(Stream, Uses)> {
         let idle = self.idle.get_mut(address)?;
         let now = Instant::now();
-        let is_such = |idle: &Idle| idle.uses.secured.as_ref() == secured;
+        let is_such = |idle: &Idle| idle.uses.secured.as_ref() == secured && idle.uses.header == header;
         while let Some(place) = idle.iter().rposition(is_such) {
             let mut connection = idle.remove(place);
             if connection.until > now && connection.stream.is_quiet() {

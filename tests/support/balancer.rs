@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _, copy};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::{Dir, eventually, free_addr};
@@ -45,6 +46,10 @@ fn pass_on(mut client: TcpStream, to: SocketAddr, mut bytes: Vec<u8>) -> Option<
     bytes.extend_from_slice(&first[..count]);
     let mut server = TcpStream::connect(to).ok()?;
     server.write_all(&bytes).ok()?;
+    relay(client, server)
+}
+
+fn relay(mut client: TcpStream, mut server: TcpStream) -> Option<()> {
     let (mut from, mut back) = (server.try_clone().ok()?, client.try_clone().ok()?);
     thread::spawn(move || {
         // Either end may break off.
@@ -53,6 +58,46 @@ fn pass_on(mut client: TcpStream, to: SocketAddr, mut bytes: Vec<u8>) -> Option<
     });
     let _ = copy(&mut client, &mut server);
     server.shutdown(Shutdown::Write).ok()
+}
+
+/// In front of an upstream: takes a header of version 1 off every connection, and passes on what comes behind it.
+pub struct Introduced {
+    addr: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Introduced {
+    /// In front of `to`.
+    pub fn start(to: &str) -> Self {
+        let to: SocketAddr = to.parse().expect("the address of an upstream");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port to listen on");
+        let addr = listener.local_addr().expect("a listener has an address");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let known = Arc::clone(&lines);
+        thread::spawn(move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut line = Vec::new();
+                let mut byte = [0];
+                while !line.ends_with(b"\r\n") && line.len() < 107 && client.read_exact(&mut byte).is_ok() {
+                    line.push(byte[0]);
+                }
+                known.lock().expect("a lock").push(String::from_utf8_lossy(&line).trim_end().to_owned());
+                if let Ok(server) = TcpStream::connect(to) {
+                    thread::spawn(move || relay(client, server));
+                }
+            }
+        });
+        Self { addr, lines }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The headers so far, in the order of the connections.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("a lock").clone()
+    }
 }
 
 /// Debian's HAProxy, until the test lets go of it.

@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 pub use app::App;
 pub use authority::{Authority, Issued, certificate, for_clients};
-pub use balancer::{Balancer, Haproxy, proxy_v2};
+pub use balancer::{Balancer, Haproxy, Introduced, proxy_v2};
 pub use bytes::{Noise, assert_same_bytes};
 pub use echo::Echo;
 pub use explain::{expect_as_written_down, explain_in};

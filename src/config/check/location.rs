@@ -159,6 +159,7 @@ impl Check<'_> {
             next_upstream: settings.next.finish(),
             timeouts: settings.timeouts(),
             max_body_size: settings.max_body_size(),
+            proxy_protocol: settings.proxy_protocol(),
             upgrade: UpgradeRules {
                 websocket: settings.websocket.unwrap_or(true),
                 protocols: settings.protocols.unwrap_or_default(),

@@ -10,8 +10,10 @@ use super::responses::ResponseSettings;
 use super::upstream_tls::TlsSettings;
 use super::{Check, plain};
 use crate::config::error::Mistake;
-use crate::config::file::{ForLocations, OffOr, OneOrMany, Size, Value};
-use crate::config::{AccessLog, ErrorPage, ForwardedHeaders, Redirects, Timeouts, UpstreamVersion};
+use crate::config::file::{FlagOr, ForLocations, OffOr, OneOrMany, Size, Value};
+use crate::config::{
+    AccessLog, ErrorPage, ForwardedHeaders, ProxyVersion, Redirects, Timeouts, UpstreamVersion,
+};
 use crate::headers::{FieldName, is_token_byte};
 use crate::routing::variables::Template;
 
@@ -26,6 +28,7 @@ pub(super) struct Settings {
     max_body_size: Option<OffOr<Size>>,
     pub(super) set_headers: Option<Vec<(FieldName, Template)>>,
     pub(super) http_version: Option<UpstreamVersion>,
+    proxy_protocol: Option<OffOr<ProxyVersion>>,
     pub(super) pass_trailers: Option<bool>,
     pub(super) websocket: Option<bool>,
     pub(super) protocols: Option<Vec<String>>,
@@ -88,6 +91,7 @@ impl Settings {
             max_body_size: self.max_body_size.or(outer.max_body_size),
             set_headers: self.set_headers.or_else(|| outer.set_headers.clone()),
             http_version: self.http_version.or(outer.http_version),
+            proxy_protocol: self.proxy_protocol.or(outer.proxy_protocol),
             pass_trailers: self.pass_trailers.or(outer.pass_trailers),
             websocket: self.websocket.or(outer.websocket),
             protocols: self.protocols.or_else(|| outer.protocols.clone()),
@@ -142,6 +146,14 @@ impl Settings {
         }
     }
 
+    /// `None`: no header.
+    pub(super) fn proxy_protocol(&self) -> Option<ProxyVersion> {
+        match self.proxy_protocol {
+            Some(OffOr::Value(version)) => Some(version),
+            Some(OffOr::Off) | None => None,
+        }
+    }
+
     /// `None`: no limit.
     pub(super) fn max_body_size(&self) -> Option<u64> {
         match self.max_body_size {
@@ -167,6 +179,7 @@ impl Check<'_> {
             max_body_size: plain(&written.client_max_body_size),
             set_headers: self.set_headers(&written.proxy_set_header),
             http_version: self.http_version(&written.proxy_http_version),
+            proxy_protocol: self.proxy_protocol(&written.proxy_protocol),
             pass_trailers: plain(&written.proxy_pass_trailers),
             websocket: plain(&written.websocket),
             protocols: self.protocols(&written.upgrade),
@@ -220,6 +233,29 @@ impl Check<'_> {
             _ => "write `\"1.1\"`, the default, or `\"2\"`, for gRPC and others that speak HTTP/2",
         };
         let message = format!("`proxy_http_version` cannot be `{text}`");
+        self.mistakes.push(Mistake::new(value.span(), message).help(help));
+        None
+    }
+
+    /// Whether upstreams are told whose connection it is. People look for what nginx has in `stream`, and some mean
+    /// that of `listen`.
+    fn proxy_protocol(&mut self, written: &Value<FlagOr>) -> Option<OffOr<ProxyVersion>> {
+        let value = written.given()?;
+        let text = match value.get_ref() {
+            FlagOr::Flag(false) => return Some(OffOr::Off),
+            FlagOr::Flag(true) => "true",
+            FlagOr::Text(text) => text.as_str(),
+        };
+        match text {
+            "off" => return Some(OffOr::Off),
+            "v1" => return Some(OffOr::Value(ProxyVersion::V1)),
+            "v2" => return Some(OffOr::Value(ProxyVersion::V2)),
+            _ => {}
+        }
+        let help = "write `\"v1\"` (a line, what nginx's `stream` and HAProxy's `send-proxy` send) or `\"v2\"` \
+                    (HAProxy's `send-proxy-v2`) for a header ahead of each connection to the upstream; to take one from \
+                    a balancer, write `listen = \"8080 proxy_protocol\"`";
+        let message = format!("`proxy_protocol` cannot be `{text}`");
         self.mistakes.push(Mistake::new(value.span(), message).help(help));
         None
     }

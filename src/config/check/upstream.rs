@@ -11,6 +11,7 @@ use super::names::Names;
 use super::upstream_server::servers;
 use crate::config::error::{Mistake, MistakeKind};
 use crate::config::file::{self, FlagOr, Named, Value};
+use crate::config::read::nearest;
 use crate::config::units::host_and_port;
 use crate::config::{Balance, KeepAlive, Upstream, UpstreamAddress, UpstreamServer};
 
@@ -214,20 +215,31 @@ fn balance(
 /// Each unit of weight is 160 points on the ring.
 const MOST_ON_A_RING: u64 = 10_000;
 
-/// `"KEY"` or `"KEY consistent"`.
+/// `"KEY"`, `"KEY consistent"` or `"KEY rendezvous"`.
 fn hash_by(written: &Spanned<String>, names: &mut Names, mistakes: &mut Vec<Mistake>) -> Option<Balance> {
     let text = written.get_ref().trim();
-    let (key, is_consistent) = match text.strip_suffix("consistent") {
-        Some(key) if key.is_empty() || key.ends_with(char::is_whitespace) => (key.trim_end(), true),
-        _ => (text, false),
+    let (before, last) = text.rsplit_once(char::is_whitespace).unwrap_or(("", text));
+    let (key, method) = match last {
+        "consistent" | "rendezvous" => (before.trim_end(), last),
+        _ => (text, ""),
     };
     if key.is_empty() {
         let mistake = Mistake::new(written.span(), "`hash` has no key to choose a server by");
         mistakes.push(mistake.help("write `hash = \"$request_uri consistent\"`"));
         return None;
     }
+    if method.is_empty() && !before.is_empty() && last.chars().all(|c| c.is_ascii_alphabetic()) {
+        let key = before.trim_end();
+        let mistake = Mistake::new(written.span(), format!("`hash` does not know `{last}` behind its key"));
+        mistakes.push(mistake.help(match nearest(last, &["consistent", "rendezvous"]) {
+            Some(method) => format!("write `hash = \"{key} {method}\"`"),
+            None => format!("write `hash = \"{key}\"`, or with `consistent` or `rendezvous` behind the key"),
+        }));
+        return None;
+    }
     match names.template(&Spanned::new(written.span(), key.to_owned())) {
-        Ok(key) => Some(Balance::Hash { key, is_consistent }),
+        Ok(key) if method == "rendezvous" => Some(Balance::Rendezvous { key }),
+        Ok(key) => Some(Balance::Hash { key, is_consistent: method == "consistent" }),
         Err(error) => {
             mistakes.push(bad_template(written, &error));
             None

@@ -95,8 +95,14 @@ pub fn real_ip_from(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directiv
 }
 
 /// `real_ip_header` and `real_ip_recursive`
-pub fn real_ip(_: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
+pub fn real_ip(convert: &mut Convert<'_>, scope: &mut Scope, directive: &Directive, key: &str) {
     match (directive.name(), directive.arg(0)) {
+        ("real_ip_header", "proxy_protocol") if !convert.facts.takes_proxy_protocol => {
+            let why = "no `listen` of the file has `proxy_protocol`, so nobody names a client: add it where balancers \
+                        connect that send its header, or delete this line";
+            convert.report(directive, why);
+            scope.set(key, text(directive, "proxy_protocol"));
+        }
         ("real_ip_header", field) => scope.set(key, text(directive, field)),
         (_, flag) => scope.set(key, bare(directive, (flag == "on").to_string())),
     }

@@ -31,6 +31,8 @@ pub(super) struct Facts {
     pub(super) in_use: HashSet<String>,
     /// Groups that other gateways than HTTP have, and nothing else.
     pub(super) of_gateways: HashSet<String>,
+    /// Whether an address takes the PROXY protocol.
+    pub(super) takes_proxy_protocol: bool,
     /// Whether a variable may say `https`, as it then may before `://` in a `proxy_pass`.
     pub(super) says_https: bool,
 }
@@ -54,6 +56,8 @@ impl Facts {
             if !super::off::is_off(directive) {
                 self.in_use.insert(directive.name().to_owned());
             }
+            self.takes_proxy_protocol |= directive.name() == "listen"
+                && directive.texts().skip(1).any(|word| word == "proxy_protocol");
             self.says_https |= says_https(directive);
             let variable = |place: usize| directive.arg(place).trim_start_matches('$').to_owned();
             match directive.name() {

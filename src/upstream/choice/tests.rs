@@ -61,7 +61,8 @@ fn every_server_is_given_out_once_and_then_none_is_left() {
         Balance::LeastConn,
         Balance::IpHash,
         Balance::Hash { key: key.clone(), is_consistent: false },
-        Balance::Hash { key, is_consistent: true },
+        Balance::Hash { key: key.clone(), is_consistent: true },
+        Balance::Rendezvous { key },
         Balance::Random,
         Balance::RandomTwo,
     ] {
@@ -251,4 +252,65 @@ fn the_places_of_many_servers_are_remembered() {
         assert!(tried.contains(index));
     }
     assert!(!tried.contains(1) && !tried.contains(128));
+}
+
+fn rendezvous(servers: Vec<UpstreamServer>) -> Group {
+    group(Balance::Rendezvous { key: Template::parse("$host").unwrap() }, servers)
+}
+
+/// The servers of a key, in the order in which they are tried.
+fn ranking(group: &Group, key: &str, now: Instant) -> Vec<usize> {
+    let mut choice = Choice::new(group, key.into(), None);
+    std::iter::from_fn(|| choice.choose(now).map(|lease| lease.index())).collect()
+}
+
+#[test]
+fn a_rendezvous_without_one_server_is_the_same_for_the_keys_of_the_others() {
+    let now = Instant::now();
+    let all = rendezvous(servers(&[1, 3, 1, 2, 1]));
+    let without = |change: fn(&mut UpstreamServer)| {
+        let mut four = servers(&[1, 3, 1, 2, 1]);
+        change(&mut four[1]);
+        rendezvous(four)
+    };
+    let down = without(|server| server.is_down = true);
+    let full = without(|server| server.max_conns = Some(1));
+    let taken = (0..).find_map(|key: u32| {
+        let mut choice = Choice::new(&full, key.to_string().into_bytes(), None);
+        choice.choose(now).filter(|lease| lease.index() == 1)
+    });
+    let failed = rendezvous(servers(&[1, 3, 1, 2, 1]));
+    assert!(failed.failed(1, now), "it is left alone");
+    for key in (0..200).map(|key| key.to_string()) {
+        let mut expected = ranking(&all, &key, now);
+        assert_eq!(expected.len(), 5, "{expected:?}");
+        expected.retain(|index| *index != 1);
+        for group in [&down, &full, &failed] {
+            assert_eq!(ranking(group, &key, now), expected, "{key}");
+        }
+    }
+    drop(taken);
+    assert!((0..20).any(|key| ranking(&full, &key.to_string(), now)[0] == 1), "it has room again");
+}
+
+#[test]
+fn the_backups_of_a_rendezvous_are_ranked_behind_all_others() {
+    let now = Instant::now();
+    let mut five = servers(&[1, 1, 1, 1, 1]);
+    (five[1].is_backup, five[3].is_backup) = (true, true);
+    let group = rendezvous(five);
+    let mut firsts = std::collections::BTreeSet::new();
+    for key in (0..50).map(|key| key.to_string()) {
+        let ranking = ranking(&group, &key, now);
+        assert!(ranking.len() == 5 && ranking[3..].iter().all(|index| [1, 3].contains(index)), "{ranking:?}");
+        firsts.extend([ranking[0], ranking[3]]);
+    }
+    assert_eq!(firsts.len(), 5, "{firsts:?}");
+}
+
+#[test]
+fn an_empty_key_of_a_rendezvous_leaves_it_to_the_turns() {
+    let (group, now) = (rendezvous(servers(&[2, 1])), Instant::now());
+    let turn = || Choice::new(&group, Vec::new(), None).choose(now).map(|lease| lease.index());
+    assert_eq!([turn(), turn(), turn()], [Some(0), Some(1), Some(0)]);
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::config::{KeepAlive, UpstreamAddress};
 use crate::http2::{ClientStream, Http2Stream};
 use crate::io::Stream;
+use crate::proxy_protocol::Outgoing;
 use crate::shared::Local;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::pool::Uses;
@@ -43,6 +44,8 @@ pub struct Key {
     pub address: UpstreamAddress,
     /// How connections to it are secured.
     pub secured: Option<Secured>,
+    /// Whose connections they are, as the server is told.
+    pub header: Option<Outgoing>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,7 @@ struct Server {
 struct Connection {
     requests: SendRequest<Bytes>,
     secured: Option<Secured>,
+    header: Option<Outgoing>,
     /// Where it goes to, if the server is a name.
     address: Option<SocketAddr>,
     since: Instant,
@@ -130,6 +134,7 @@ impl Wanted<'_> {
 
     /// Waits for a new connection with room.
     async fn wait(&self, local: &Rc<Local>) -> Result<Rc<Connection>, OpenError> {
+        local.http2.borrow_mut().make_room(&self.key, self.rules.connections);
         loop {
             let begin = || opening::begin(local, &self.key, self.timeout);
             let opening = local.http2.borrow_mut().opening(&self.key, begin);
@@ -156,6 +161,27 @@ impl Http2Pool {
     fn opening(&mut self, key: &Key, begin: impl FnOnce() -> Rc<Opening>) -> Rc<Opening> {
         let server = self.servers.entry(key.clone()).or_default();
         Rc::clone(server.opening.get_or_insert_with(begin))
+    }
+
+    /// Of a server that is told whose connection it is, every client leaves one behind, which nobody else can use: the
+    /// oldest idle ones end, as in HTTP/1.1, so that there are no more than `most` with the one to be opened.
+    fn make_room(&mut self, key: &Key, most: usize) {
+        if key.header.is_none() {
+            return;
+        }
+        let is_idle = |connection: &Rc<Connection>| connection.streams.get() == 0 && !connection.is_over();
+        let of_clients = |known: &Key| known.address == key.address && known.header.is_some();
+        let servers = self.servers.iter().filter(|(known, _)| of_clients(known));
+        let idle =
+            servers.flat_map(|(_, server)| &server.connections).filter(|connection| is_idle(connection));
+        let mut until: Vec<Instant> = idle.map(|connection| connection.until.get()).collect();
+        until.sort_unstable();
+        let excess = (until.len() + 1).saturating_sub(most).min(until.len());
+        let Some(last) = excess.checked_sub(1).map(|place| until[place]) else { return };
+        for (_, server) in self.servers.iter_mut().filter(|(known, _)| of_clients(known)) {
+            server.connections.retain(|connection| !is_idle(connection) || connection.until.get() > last);
+        }
+        self.servers.retain(|_, server| !server.connections.is_empty() || server.opening.is_some());
     }
 
     /// Takes over what has become of an opening.
@@ -208,7 +234,8 @@ impl Connection {
         if is_used_up || rules.connections == 0 {
             self.is_retired.set(true);
         }
-        let uses = Uses { since: self.since, requests, address: self.address, secured: self.secured.clone() };
+        let (secured, header) = (self.secured.clone(), self.header);
+        let uses = Uses { since: self.since, requests, address: self.address, secured, header };
         let requests = self.requests.clone();
         let slot = Slot { connection: self, timeout: rules.timeout, asked: None };
         (Stream::Http2(Box::new(Http2Stream::Client(ClientStream::new(requests, slot)))), uses)

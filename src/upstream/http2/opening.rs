@@ -117,7 +117,8 @@ impl Driver {
 async fn open(local: &Rc<Local>, key: &Key, timeout: Duration) -> Result<(Rc<Connection>, Driver), Failure> {
     let deadline = Instant::now() + timeout;
     let is_taken = Cell::new(false);
-    let to = Connecting { address: &key.address, secured: key.secured.as_ref(), is_taken: &is_taken };
+    let (secured, header) = (key.secured.as_ref(), key.header);
+    let to = Connecting { address: &key.address, secured, header, is_taken: &is_taken };
     let connected = timeout_at(deadline, to.connect(&local.shared.resolver, timeout)).await;
     let late = |_| if is_taken.get() { Failure::TlsTimeout } else { Failure::Timeout };
     let (stream, address) = connected.map_err(late)??;
@@ -141,6 +142,7 @@ async fn open(local: &Rc<Local>, key: &Key, timeout: Duration) -> Result<(Rc<Con
     let connection = Connection {
         requests,
         secured: key.secured.clone(),
+        header: key.header,
         address,
         since,
         streams: Cell::new(0),

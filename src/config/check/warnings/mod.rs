@@ -1,6 +1,7 @@
 //! What can be, but will surprise: everything that a file says without being wrong, and that does something else
 //! than it seems to, or nothing.
 
+mod balancers;
 mod expressions;
 mod groups;
 mod lists;
@@ -25,12 +26,13 @@ use crate::config::{Config, Location, Server};
 /// Looks through a file in which there is no mistake. `unused` are the operator's variables that nobody asks for.
 pub(super) fn find(file: &Top, text: &str, config: &Config, unused: &HashSet<String>) -> Vec<Mistake> {
     let mut found = Vec::new();
-    for (written, server) in tables(&file.server).iter().zip(&config.servers) {
+    for (index, (written, server)) in tables(&file.server).iter().zip(&config.servers).enumerate() {
         let site = Site::of(written, server);
         unreachable::find(&site, text, &mut found);
         shadows::find(&site, &mut found);
         slashes::find(&site, &mut found);
         paths::find(&site, &mut found);
+        balancers::find(&site, index, &file.for_locations, config, &mut found);
         let own = &written.get_ref().for_locations;
         lists::replaced(own, [&file.for_locations].into_iter(), &mut found);
         for place in &site.places {
@@ -45,6 +47,7 @@ pub(super) fn find(file: &Top, text: &str, config: &Config, unused: &HashSet<Str
             lists::find(level, &mut found);
         }
     }
+    balancers::at_the_top(file, config, &mut found);
     strays::find(&file.for_locations, &mut found);
     timeouts::find(&file.for_locations, &mut found);
     upstream_tls::find(&file.for_locations, &mut found);

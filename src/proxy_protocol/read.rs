@@ -1,31 +1,19 @@
-//! The PROXY protocol, versions 1 and 2: what a balancer says of its client, ahead of everything else.
-//!
-//! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>, whose sections are meant here.
+//! Reads the header that stands in front of a connection.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::tlv::{self, Tlvs};
+use super::{Addresses, FIXED, LOCAL, PROXY, SIGNATURE};
 
 /// The most bytes of a header in version 1, with its CRLF (§2.1).
 const LONGEST_LINE: usize = 107;
 /// The most bytes of a header in version 2. Its addresses take 216 at most, the rest is for TLVs; as in nginx.
 const LONGEST_BLOCK: usize = 4096;
-/// What a header in version 2 begins with (§2.2).
-const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The signature, the version with the command, the family with the transport, and the length of the rest.
-const FIXED: usize = SIGNATURE.len() + 4;
 /// What a header in version 1 begins with.
 const WORD: &[u8] = b"PROXY ";
 /// The bytes of a path in the block for Unix-domain sockets, of which there are two.
 const UNIX_PATH: usize = 108;
-
-/// The ends of the connection that the balancer has accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    /// Where its client connected from.
-    pub source: SocketAddr,
-    /// Where its client connected to.
-    pub destination: SocketAddr,
-}
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +31,30 @@ pub enum Said {
 pub enum Progress {
     /// The beginning of a header.
     Partial,
-    /// A header, and how many bytes it takes.
-    Whole(Said, usize),
+    /// A header.
+    Whole(Header),
+}
+
+/// A header as it stands at the beginning of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What it says.
+    pub said: Said,
+    /// Where its TLVs begin, which go up to its end; there, if it has none.
+    tlvs: usize,
+    /// How many bytes it takes.
+    pub end: usize,
+}
+
+impl Header {
+    fn line(said: Said, end: usize) -> Self {
+        Self { said, tlvs: end, end }
+    }
+
+    /// What it adds; `bytes` are those that it was read from.
+    pub fn tlvs(&self, bytes: &[u8]) -> Tlvs {
+        Tlvs::of(bytes.get(self.tlvs..self.end).unwrap_or_default())
+    }
 }
 
 /// Why they are no header.
@@ -60,6 +70,10 @@ pub enum NoHeader {
     Kind,
     /// The block of version 2 has no room for its addresses.
     Short,
+    /// What stands behind the addresses is no row of TLVs.
+    Tlv,
+    /// It is not what its checksum was made of.
+    Checksum,
 }
 
 /// Looks at the first bytes of a connection.
@@ -93,7 +107,7 @@ fn line(bytes: &[u8]) -> Result<Progress, NoHeader> {
     let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok()).ok_or(NoHeader::Line);
     let ip: fn(&str) -> Option<IpAddr> = match word()? {
         // Whatever stands behind it is to be ignored.
-        "UNKNOWN" => return Ok(Progress::Whole(Said::Unknown, end + 1)),
+        "UNKNOWN" => return Ok(Progress::Whole(Header::line(Said::Unknown, end + 1))),
         "TCP4" => |word| word.parse::<Ipv4Addr>().ok().map(IpAddr::from),
         "TCP6" => |word| word.parse::<Ipv6Addr>().ok().map(IpAddr::from),
         _ => return Err(NoHeader::Line),
@@ -105,7 +119,8 @@ fn line(bytes: &[u8]) -> Result<Progress, NoHeader> {
     if words.next().is_some() {
         return Err(NoHeader::Line);
     }
-    Ok(Progress::Whole(Said::Client(Addresses { source, destination }), end + 1))
+    let said = Said::Client(Addresses { source, destination });
+    Ok(Progress::Whole(Header::line(said, end + 1)))
 }
 
 /// A decimal number without zeros in front of it.
@@ -119,7 +134,7 @@ fn block(bytes: &[u8]) -> Result<Progress, NoHeader> {
     let Some(fixed) = bytes.get(SIGNATURE.len()..FIXED) else { return Ok(Progress::Partial) };
     let (command, family, transport) = (fixed[0], fixed[1] >> 4, fixed[1] & 0xf);
     // What is not assigned "must be rejected as invalid by receivers".
-    if !matches!(command, 0x20 | 0x21) || family > 3 || transport > 2 {
+    if !matches!(command, LOCAL | PROXY) || family > 3 || transport > 2 {
         return Err(NoHeader::Kind);
     }
     let end = FIXED + usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
@@ -127,14 +142,19 @@ fn block(bytes: &[u8]) -> Result<Progress, NoHeader> {
         return Err(NoHeader::Long);
     }
     let Some(rest) = bytes.get(FIXED..end) else { return Ok(Progress::Partial) };
-    let said = match (command, family, transport) {
-        (0x20, ..) => Said::Own,
-        (_, 1, 1) => Said::Client(addresses::<4>(rest)?),
-        (_, 2, 1) => Said::Client(addresses::<16>(rest)?),
+    let (said, length) = match (command, family, transport) {
+        // What else it says is to be ignored.
+        (LOCAL, ..) => (Said::Own, rest.len()),
+        (_, 1, 1) => (Said::Client(addresses::<4>(rest)?), 2 * 4 + 4),
+        (_, 2, 1) => (Said::Client(addresses::<16>(rest)?), 2 * 16 + 4),
         (_, 3, _) if rest.len() < 2 * UNIX_PATH => return Err(NoHeader::Short),
-        _ => Said::Unknown,
+        (_, 3, _) => (Said::Unknown, 2 * UNIX_PATH),
+        // How long its addresses are is not known, nor so where TLVs begin.
+        _ => (Said::Unknown, rest.len()),
     };
-    Ok(Progress::Whole(said, end))
+    let tlvs = FIXED + length;
+    tlv::check(&bytes[..end], tlvs)?;
+    Ok(Progress::Whole(Header { said, tlvs, end }))
 }
 
 /// Two addresses of so many bytes, and their ports; TLVs may follow.
@@ -160,6 +180,8 @@ impl fmt::Display for NoHeader {
             Self::Long => "it is longer than 107 bytes (version 1) or 4096 bytes (version 2)",
             Self::Kind => "it has a version, a command, a family or a transport that there is not",
             Self::Short => "it has no room for the addresses that it speaks of",
+            Self::Tlv => "what stands behind its addresses is no row of TLVs",
+            Self::Checksum => "its checksum (CRC32c) is that of another one",
         })
     }
 }
@@ -168,6 +190,7 @@ impl fmt::Display for NoHeader {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::{TCP4, TCP6};
     use super::*;
 
     fn client(source: &str, destination: &str) -> Said {
@@ -178,6 +201,19 @@ mod tests {
     fn version_2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         [SIGNATURE, &[command, family], &length, rest].concat()
+    }
+
+    /// A header of so many bytes.
+    fn whole(said: Said, end: usize) -> Result<(Said, usize), NoHeader> {
+        Ok((said, end))
+    }
+
+    /// As [`read`], of what must be a whole header.
+    fn read_whole(bytes: &[u8]) -> Result<(Said, usize), NoHeader> {
+        match read(bytes)? {
+            Progress::Whole(header) => Ok((header.said, header.end)),
+            Progress::Partial => panic!("only the beginning of a header: {}", bytes.escape_ascii()),
+        }
     }
 
     #[test]
@@ -192,7 +228,7 @@ mod tests {
             ("PROXY UNKNOWN ffff:f 192.0.2.1 \0 x\r\n", Said::Unknown),
         ] {
             let bytes = [text.as_bytes(), b"GET / HTTP/1.1\r\n\r\n"].concat();
-            assert_eq!(read(&bytes), Ok(Progress::Whole(said, text.len())), "{text:?}");
+            assert_eq!(read_whole(&bytes), whole(said, text.len()), "{text:?}");
             for count in 0..text.len() {
                 assert_eq!(read(&bytes[..count]), Ok(Progress::Partial), "{:?}", &text[..count]);
             }
@@ -203,7 +239,7 @@ mod tests {
     fn what_is_nearly_a_line_of_version_1_is_none() {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LONGEST_LINE - 16));
         assert_eq!(long.len(), LONGEST_LINE);
-        assert_eq!(read(long.as_bytes()), Ok(Progress::Whole(Said::Unknown, LONGEST_LINE)));
+        assert_eq!(read_whole(long.as_bytes()), whole(Said::Unknown, LONGEST_LINE));
         assert_eq!(read(format!("{}x\r\n", &long[..LONGEST_LINE - 2]).as_bytes()), Err(NoHeader::Long));
         for text in ["GET / HTTP/1.1\r\n", "proxy TCP4", "\r\n\r\nGET", "\u{16}\u{3}\u{1}", "PROXY\r\n"] {
             assert_eq!(read(text.as_bytes()), Err(NoHeader::Other), "{text:?}");
@@ -237,20 +273,20 @@ mod tests {
         (v6[15], v6[31], v6[33], v6[35]) = (1, 2, 80, 81);
         let tlv = b"\x04\x00\x03abc";
         for (block, said) in [
-            (version_2(0x21, 0x11, &v4), client("192.0.2.1:8080", "198.51.100.2:443")),
-            (version_2(0x21, 0x11, &[&v4[..], tlv].concat()), client("192.0.2.1:8080", "198.51.100.2:443")),
-            (version_2(0x21, 0x21, &v6), client("[::1]:80", "[::2]:81")),
-            (version_2(0x21, 0x00, b""), Said::Unknown),
-            (version_2(0x21, 0x00, tlv), Said::Unknown),
-            (version_2(0x21, 0x12, &v4), Said::Unknown),
-            (version_2(0x21, 0x31, &[0; 216]), Said::Unknown),
-            (version_2(0x20, 0x00, b""), Said::Own),
-            (version_2(0x20, 0x11, &v4), Said::Own),
-            (version_2(0x21, 0x00, &[7; LONGEST_BLOCK - FIXED]), Said::Unknown),
+            (version_2(PROXY, TCP4, &v4), client("192.0.2.1:8080", "198.51.100.2:443")),
+            (version_2(PROXY, TCP4, &[&v4[..], tlv].concat()), client("192.0.2.1:8080", "198.51.100.2:443")),
+            (version_2(PROXY, TCP6, &v6), client("[::1]:80", "[::2]:81")),
+            (version_2(PROXY, 0x00, b""), Said::Unknown),
+            (version_2(PROXY, 0x00, tlv), Said::Unknown),
+            (version_2(PROXY, 0x12, &v4), Said::Unknown),
+            (version_2(PROXY, 0x31, &[0; 216]), Said::Unknown),
+            (version_2(LOCAL, 0x00, b""), Said::Own),
+            (version_2(LOCAL, TCP4, &v4), Said::Own),
+            (version_2(PROXY, 0x00, &[7; LONGEST_BLOCK - FIXED]), Said::Unknown),
         ] {
             let end = block.len();
             let bytes = [&block[..], b"PRI * HTTP/2.0"].concat();
-            assert_eq!(read(&bytes), Ok(Progress::Whole(said, end)));
+            assert_eq!(read_whole(&bytes), whole(said, end));
             for count in 0..end {
                 assert_eq!(read(&bytes[..count]), Ok(Progress::Partial), "{count}");
             }
@@ -263,12 +299,19 @@ mod tests {
         for (bytes, why) in [
             (version_2(0x11, 0x11, &[0; 12]), NoHeader::Kind),
             (version_2(0x22, 0x11, &[0; 12]), NoHeader::Kind),
-            (version_2(0x21, 0x41, &[0; 12]), NoHeader::Kind),
-            (version_2(0x21, 0x13, &[0; 12]), NoHeader::Kind),
-            (version_2(0x21, 0x11, &[0; 11]), NoHeader::Short),
-            (version_2(0x21, 0x21, &[0; 35]), NoHeader::Short),
-            (version_2(0x21, 0x31, &[0; 215]), NoHeader::Short),
+            (version_2(PROXY, 0x41, &[0; 12]), NoHeader::Kind),
+            (version_2(PROXY, 0x13, &[0; 12]), NoHeader::Kind),
+            (version_2(PROXY, TCP4, &[0; 11]), NoHeader::Short),
+            (version_2(PROXY, TCP6, &[0; 35]), NoHeader::Short),
+            (version_2(PROXY, 0x31, &[0; 215]), NoHeader::Short),
             (long, NoHeader::Long),
+            (version_2(PROXY, TCP4, &[0; 13]), NoHeader::Tlv),
+            (version_2(PROXY, TCP4, b"aaaabbbbccdd\x01\x00\x03h2"), NoHeader::Tlv),
+            (version_2(PROXY, TCP4, b"aaaabbbbccdd\x01\x00\x02h2\x04\x00"), NoHeader::Tlv),
+            (version_2(PROXY, 0x31, &[0; 217]), NoHeader::Tlv),
+            // A checksum has four bytes.
+            (version_2(PROXY, TCP4, b"aaaabbbbccdd\x03\x00\x03abc"), NoHeader::Tlv),
+            (version_2(PROXY, TCP4, b"aaaabbbbccdd\x03\x00\x04abcd"), NoHeader::Checksum),
         ] {
             assert_eq!(read(&bytes), Err(why), "{}", bytes.escape_ascii());
         }
@@ -282,9 +325,10 @@ mod tests {
         ) {
             let bytes = [begin, &rest].concat();
             match read(&bytes) {
-                Ok(Progress::Whole(said, end)) => {
-                    prop_assert!(end <= bytes.len() && end <= LONGEST_BLOCK);
-                    prop_assert_eq!(read(&bytes[..end]), Ok(Progress::Whole(said, end)));
+                Ok(Progress::Whole(header)) => {
+                    let end = header.end;
+                    prop_assert!(end <= bytes.len() && end <= LONGEST_BLOCK && header.tlvs <= end);
+                    prop_assert_eq!(read(&bytes[..end]), Ok(Progress::Whole(header)));
                     for count in 0..end {
                         prop_assert_eq!(read(&bytes[..count]), Ok(Progress::Partial));
                     }
