@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct ClientInfo {
     pub proxied: Option<Arc<Proxied>>,
     /// Where the client connected to; `None` on a Unix-domain socket.
     pub local: Option<SocketAddr>,
+    /// The Unix-domain socket that it connected to.
+    pub path: Option<Arc<Path>>,
     /// The address of the listener, as configured.
     pub listener: ListenAddress,
     /// Requests so far, with the one at hand: `$connection_requests`.

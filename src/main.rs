@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
-use hopgate::cli::{Cli, Command, EXIT_BUG, check, demo, explain, health, import, run};
+use hopgate::cli::{Cli, Command, EXIT_BUG, check, completions, demo, explain, health, import, man, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse_or_exit();
@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(arguments),
         Command::Import(arguments) => import::import(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
+        Command::Completions(arguments) => completions::completions(arguments),
+        Command::Man(arguments) => man::man(arguments),
     });
     ExitCode::from(code.unwrap_or(EXIT_BUG))
 }

@@ -231,6 +231,32 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
+/// Where the sockets of systemd are stands in its units.
+#[test]
+fn a_listener_that_systemd_knows_alone_is_taken_to_be_where_the_url_says() {
+    let dir = Dir::new();
+    let server =
+        |listen: &str, says: &str| format!("[[server]]\nlisten = '{listen}'\nreturn = '200 {says}'\n");
+    let config = [
+        server("fd:web", "$server_addr:$server_port"),
+        server("fd:secure ssl", "secure") + "tls = 'self-signed'\n",
+        server("127.0.0.1:8080", "bound"),
+    ];
+    fs::write(dir.join("hopgate.toml"), config.concat()).unwrap();
+    let told = |url: &str| text(&explain_in(dir.as_ref(), &[url]).stdout);
+    for (url, listener, port, rest) in [
+        ("http://example.com/", "fd:web", "80", "127.0.0.1:80"),
+        ("http://192.0.2.7:81/", "fd:web", "81", "192.0.2.7:81"),
+        ("https://example.com/", "fd:secure", "443", "secure"),
+    ] {
+        let told = told(url);
+        assert!(told.contains(&format!("listener   {listener}\n")) && told.contains(rest), "{told}");
+        let note = format!("systemd alone knows where {listener} is: it is taken to be on port {port}");
+        assert!(told.contains(&note), "{told}");
+    }
+    assert!(told("http://127.0.0.1:8080/").contains("bound"), "an address that is known comes first");
+}
+
 /// Explains a request to a hopgate of its own, and starts that. `upstream` answers what is not told otherwise.
 fn told(server: &str, location: &str, arguments: &[&str], upstream: &str) -> (Value, Hopgate) {
     let addr = support::free_addr();

@@ -47,12 +47,12 @@ impl Activated {
     }
 
     /// Has the program of systemd open these sockets, which starts hopgate with the first connection.
-    fn with_sockets_on(toml: &Dir, addrs: &[&str]) -> Self {
+    fn with_sockets_on(toml: &Dir, addrs: &[&str], args: &[&str]) -> Self {
         let mut command = Command::new("systemd-socket-activate");
         for addr in addrs {
             command.args(["--listen", addr]);
         }
-        command.arg("--fdname=web:local").arg(env!("CARGO_BIN_EXE_hopgate")).stdin(Stdio::null());
+        command.args(args).arg(env!("CARGO_BIN_EXE_hopgate")).stdin(Stdio::null());
         Self::run(command, toml)
     }
 
@@ -121,7 +121,7 @@ fn the_sockets_of_systemd_are_those_of_listen_by_their_addresses() {
     let (addr, path) = (free_addr(), dir.path("web.sock"));
     let toml = config(&[format!("unix:{path}"), addr.to_string()], "127.0.0.1:1");
     fs::write(dir.join("hopgate.toml"), toml).expect("the configuration can be written");
-    let mut hopgate = Activated::with_sockets_on(&dir, &[&addr.to_string(), &path]);
+    let mut hopgate = Activated::with_sockets_on(&dir, &[&addr.to_string(), &path], &["--fdname=web:local"]);
     hopgate.log.expect(&format!("Listening on {path}"), 0);
     expect_an_answer(connect(addr));
     expect_an_answer(Peer::new("client", UnixStream::connect(&path).expect("systemd listens there")));
@@ -216,6 +216,112 @@ fn a_reload_keeps_the_socket() {
     expect_an_answer(connect(addr));
 }
 
+/// A socket on `[::]` that takes IPv4 connections, too: `BindIPv6Only=both`.
+fn for_both_versions() -> Socket {
+    let both = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+    both.set_only_v6(false).expect("a socket for both");
+    both.bind(&"[::]:0".parse::<SocketAddr>().expect("an address").into()).expect("a port");
+    both.listen(1).expect("it can listen");
+    both
+}
+
+/// What a server with this `listen` says of where a connection came to.
+fn where_at(listen: &str) -> String {
+    format!(
+        "[[server]]\nlisten = {listen}\nreturn = '200 \"at $server_addr:$server_port, from $remote_addr\"'\n"
+    )
+}
+
+#[track_caller]
+fn expect_at(mut client: Peer, expected: &str) {
+    client.send(GET);
+    let body = client.expect_status(200).text();
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn sockets_of_one_name_are_one_listener_wherever_they_are() {
+    let dir = Dir::new();
+    let (addr, path) = (free_addr(), dir.path("web.sock"));
+    fs::write(dir.join("hopgate.toml"), where_at("'fd:web'")).expect("the configuration can be written");
+    let named = &["--fdname=web:web"];
+    let mut hopgate = Activated::with_sockets_on(&dir, &[&addr.to_string(), &path], named);
+    hopgate.log.expect(&format!("Listening on {path}"), 0);
+    expect_at(connect(addr), &format!("at 127.0.0.1:{}, from 127.0.0.1", addr.port()));
+    let local = Peer::new("client", UnixStream::connect(&path).expect("systemd listens there"));
+    expect_at(local, &format!("at unix:{path}:, from unix:"));
+    hopgate.signal("TERM");
+    assert_eq!(hopgate.wait_exit().code(), Some(0), "{}", hopgate.log.all());
+}
+
+#[test]
+fn names_tell_sockets_apart_and_take_the_parameters_of_an_address() {
+    let dir = Dir::new();
+    let [plain, balanced] = [free_addr(), free_addr()];
+    let toml = format!(
+        "{}{}{}trusted_proxies = [\"127.0.0.1\"]\n",
+        where_at("'fd:plain'"),
+        "[[server]]\nlisten = 'fd:plain'\nserver_name = 'other'\nreturn = '200 other'\n",
+        where_at("'fd:balanced proxy_protocol'"),
+    );
+    fs::write(dir.join("hopgate.toml"), toml).expect("the configuration can be written");
+    let addrs = [plain.to_string(), balanced.to_string()];
+    let hopgate = Activated::with_sockets_on(&dir, &[&addrs[0], &addrs[1]], &["--fdname=plain:balanced"]);
+    hopgate.log.expect(&format!("Listening on {balanced}"), 0);
+    expect_at(connect(plain), &format!("at 127.0.0.1:{}, from 127.0.0.1", plain.port()));
+    let mut other = connect(plain);
+    other.send("GET / HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n");
+    assert_eq!(other.expect_status(200).text(), "other");
+    let mut client = connect(balanced);
+    client.send("PROXY TCP4 192.0.2.7 192.0.2.8 50000 80\r\n");
+    expect_at(client, &format!("at 127.0.0.1:{}, from 192.0.2.7", balanced.port()));
+}
+
+#[test]
+fn a_socket_for_both_versions_of_ip_can_be_named() {
+    let both = for_both_versions();
+    let port = both.local_addr().expect("its address").as_socket().expect("of IP").port();
+    let dir = dir_with(&where_at("'fd:web'"));
+    let _hopgate = Activated::with_socket(&dir, both);
+    for (host, ip) in [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1")] {
+        let addr = format!("{host}:{port}").parse().expect("an address");
+        expect_at(connect(addr), &format!("at {ip}:{port}, from {ip}"));
+    }
+}
+
+#[test]
+fn a_reload_calls_a_socket_by_its_name_or_by_its_address() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = held.local_addr().expect("its address");
+    let dir = dir_with(&where_at(&format!("'{addr}'")));
+    let hopgate = Activated::with_socket(&dir, held);
+    let here = format!("at 127.0.0.1:{}, from 127.0.0.1", addr.port());
+    expect_at(connect(addr), &here);
+    let reload = |listen: &str, told: &str| {
+        let before = hopgate.log.count();
+        fs::write(dir.join("hopgate.toml"), where_at(listen)).expect("the configuration can be written");
+        hopgate.signal("HUP");
+        let line = hopgate.log.expect(told, before);
+        expect_at(connect(addr), &here);
+        line
+    };
+    reload("'fd:web'", "configuration reloaded");
+    let line = reload("['fd:web', 'fd:other']", "reload refused");
+    assert!(line.contains("no socket of that name, only `web`: write `FileDescriptorName=other`"), "{line}");
+    let line = reload(&format!("['fd:web', '{addr}']"), "reload refused");
+    assert!(line.contains(&format!("take `{addr}` out of `listen`")), "{line}");
+    reload(&format!("'{addr}'"), "configuration reloaded");
+}
+
+#[test]
+fn a_name_without_a_socket_is_told_with_what_to_write() {
+    let dir = dir_with(&where_at("'fd:web'"));
+    let mut hopgate = Activated::run(Command::new(env!("CARGO_BIN_EXE_hopgate")), &dir);
+    assert_eq!(hopgate.wait_exit().code(), Some(1));
+    let said = hopgate.log.all();
+    assert!(said.contains("nor any other: write `FileDescriptorName=web` below `[Socket]`"), "{said}");
+}
+
 #[test]
 fn a_socket_that_does_not_fit_is_told_with_what_to_change() {
     let dir = dir_with(&config(&["127.0.0.1:0".to_owned()], "127.0.0.1:1"));
@@ -223,10 +329,7 @@ fn a_socket_that_does_not_fit_is_told_with_what_to_change() {
     let addr = tcp.local_addr().expect("its address");
     let unix = UnixListener::bind(dir.join("a.sock")).expect("a path");
     let path = dir.path("a.sock");
-    let both = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
-    both.set_only_v6(false).expect("a socket for both");
-    both.bind(&"[::]:0".parse::<SocketAddr>().expect("an address").into()).expect("a port");
-    both.listen(1).expect("it can listen");
+    let both = for_both_versions();
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let connection = TcpStream::connect(addr).expect("it listens");
     let rows: [(OwnedFd, String); 5] = [
@@ -234,10 +337,15 @@ fn a_socket_that_does_not_fit_is_told_with_what_to_change() {
             tcp.into(),
             format!("on {addr} (`web`), and no `listen` names that address: write `listen = \"{addr}\"`"),
         ),
-        (unix.into(), format!("write `listen = \"unix:{path}\"`, or take its ListenStream= out")),
+        (
+            unix.into(),
+            format!("write `listen = \"unix:{path}\"` or `\"fd:web\"`, or take its ListenStream= out"),
+        ),
         (
             both.into(),
-            "write `BindIPv6Only=ipv6-only` in the .socket unit, and `ListenStream=0.0.0.0:".to_owned(),
+            "write `listen = \"fd:web\"`; or `BindIPv6Only=ipv6-only` in the .socket unit, and \
+             `ListenStream=0.0.0.0:"
+                .to_owned(),
         ),
         (udp.into(), "there may only be ListenStream=".to_owned()),
         (connection.into(), "does not listen (`web`): write `Accept=no` in its .socket unit".to_owned()),

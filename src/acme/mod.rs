@@ -48,8 +48,8 @@ impl Plan {
     fn of(config: &Config) -> Self {
         let port = |address: &ListenAddress| match address {
             ListenAddress::Tcp(address) => address.port(),
-            // What stands in front of it may forward anything.
-            ListenAddress::Unix(_) => 0,
+            // What stands in front of it may forward anything, and what systemd passes may be on any port.
+            ListenAddress::Unix(_) | ListenAddress::Named(_) => 0,
         };
         let listeners = config.listeners.iter().map(|listener| (listener.tls, port(&listener.address)));
         Self { acme: config.acme.clone(), listeners: listeners.collect() }

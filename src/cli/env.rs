@@ -36,7 +36,7 @@ pub fn fill(command: &mut Command, get: impl Fn(&str) -> Option<OsString>) -> Re
         Command::Health(health) => return variables.fill_health(health),
         Command::Check(check) => &mut check.config,
         Command::Explain(explain) => &mut explain.config,
-        Command::Import(_) | Command::Demo(_) => return Ok(()),
+        Command::Import(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => return Ok(()),
     };
     if config.is_none() {
         *config = variables.path(CONFIG);
@@ -110,7 +110,7 @@ impl Variables<'_> {
         let has_file = health.config.is_some() || has_file && Path::new(DEFAULT_FILE).exists();
         if !has_file {
             let first = self.addresses("health", HEALTH)?.into_iter().next();
-            health.url = first.map(super::health::Target::of);
+            health.url = first.and_then(super::health::Target::of);
         }
         Ok(())
     }

@@ -34,9 +34,10 @@ enum Place {
 }
 
 impl Target {
-    /// That of an address to listen on: every interface is this machine, too.
-    pub(super) fn of(address: ListenAddress) -> Self {
+    /// That of an address to listen on: every interface is this machine, too. `None`: systemd alone knows where it is.
+    pub(super) fn of(address: ListenAddress) -> Option<Self> {
         let place = match address {
+            ListenAddress::Named(_) => return None,
             ListenAddress::Unix(path) => Place::Unix(path),
             ListenAddress::Tcp(address) => {
                 let ip = match address.ip() {
@@ -47,7 +48,12 @@ impl Target {
                 Place::Tcp(SocketAddr::new(ip, address.port()).to_string())
             }
         };
-        Self { place, path: None }
+        Some(Self { place, path: None })
+    }
+
+    fn of_text(address: &str) -> Result<Self, Wrong> {
+        let listened = units::listen_address(address).map_err(Wrong::unquoted)?;
+        Self::of(listened).ok_or_else(|| wrong(address))
     }
 
     /// Reads `http://HOST[:PORT][/PATH]`, `http://unix:/path`, or an address as in `listen`.
@@ -55,11 +61,11 @@ impl Target {
         let Some(rest) = text.strip_prefix("http://") else {
             return match text.contains("://") {
                 true => Err(wrong(text)),
-                false => units::listen_address(text).map(Self::of).map_err(Wrong::unquoted),
+                false => Self::of_text(text),
             };
         };
         if rest.starts_with("unix:") {
-            return units::listen_address(rest).map(Self::of).map_err(Wrong::unquoted);
+            return Self::of_text(rest);
         }
         let uri: Uri = text.parse().map_err(|_| wrong(text))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong(text))?;
@@ -128,7 +134,8 @@ fn of_file(file: &Path) -> Result<Target, u8> {
         Some(ListenAddress::Tcp(address)) if address.port() == 0 => Err(say(
             "port 0 of `[health]` is another one each time: say `--url http://ADDRESS`, as the log does",
         )),
-        Some(address) => Ok(Target::of(address)),
+        // What `[health]` has is no name.
+        Some(address) => Target::of(address).ok_or(EXIT_CONFIG),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The command line: one file a command.
 
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod env;
 pub mod explain;
 pub mod health;
 pub mod import;
+pub mod man;
 mod orphans;
 pub mod run;
 
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::units::{self, Wrong};
 use crate::config::{Config, ConfigErrors, ListenAddress};
@@ -140,6 +143,14 @@ pub enum Command {
     /// open in a browser.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
+    /// Print what has a shell complete hopgate's arguments
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Print the manual page of hopgate, or of one of its commands
+    ///
+    /// In the language of man(1), which shows it. The Debian package has the pages in place.
+    #[command(after_help = MAN_HELP)]
+    Man(ManArgs),
 }
 
 const RUN_HELP: &str = "\
@@ -202,6 +213,18 @@ Examples:
   hopgate demo --tls                     the same over https:// and wss://
   hopgate demo --listen 8080             reachable from other machines, too";
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  hopgate completions bash > ~/.local/share/bash-completion/completions/hopgate
+  hopgate completions zsh > ~/.zfunc/_hopgate            with ~/.zfunc in fpath
+  hopgate completions fish > ~/.config/fish/completions/hopgate.fish";
+
+const MAN_HELP: &str = "\
+Examples:
+  hopgate man | man -l -
+  hopgate man explain | man -l -
+  hopgate man --output /usr/local/share/man/man1";
+
 /// `hopgate run`
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
@@ -210,8 +233,8 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
     /// Where to listen without a file, any number of times [default: 127.0.0.1:8080]
     ///
-    /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`. Port 0 is a free one. TLS takes
-    /// a file.
+    /// `127.0.0.1:8080`, `[::]:8080`, `8080` (every IPv4 address), `unix:/path`, or `fd:NAME` for what systemd
+    /// passes under that name. Port 0 is a free one. TLS takes a file.
     #[arg(long, value_name = "ADDR", value_parser = listen)]
     pub listen: Vec<ListenAddress>,
     /// Where all requests go without a file
@@ -328,6 +351,25 @@ pub struct DemoArgs {
     /// How many workers, each with its own thread [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = workers)]
     pub workers: Option<NonZeroUsize>,
+}
+
+/// `hopgate completions`
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// `hopgate man`
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// One of hopgate's commands
+    #[arg(value_name = "COMMAND", value_parser = man::command)]
+    pub command: Option<String>,
+    /// Write all pages into this directory, instead of one to standard output
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub output: Option<PathBuf>,
 }
 
 impl DemoArgs {

@@ -136,6 +136,8 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// The path of a Unix-domain socket.
     Unix(PathBuf),
+    /// The sockets that systemd passes under this name (`FileDescriptorName=`), wherever they are.
+    Named(Arc<str>),
 }
 
 /// The locations that share a host name.
@@ -529,6 +531,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Named(name) => write!(f, "fd:{name}"),
         }
     }
 }

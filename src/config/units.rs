@@ -145,13 +145,16 @@ fn split_number(text: &str) -> (&str, &str) {
 }
 
 /// Reads an address to listen on: `127.0.0.1:8080`, `[::1]:8080`, `8080`, `:8080` and `*:8080` (on
-/// every IPv4 address), `127.0.0.1` (port 80, as in nginx), `localhost:8080`, `unix:/path`.
+/// every IPv4 address), `127.0.0.1` (port 80, as in nginx), `localhost:8080`, `unix:/path`, `fd:name`.
 ///
 /// # Errors
 /// Anything else, other host names among it: what they stand for can change.
 pub fn listen_address(text: &str) -> Result<ListenAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix_path(path).map(ListenAddress::Unix);
+    }
+    if let Some(name) = text.strip_prefix("fd:") {
+        return socket_name(name).map(|name| ListenAddress::Named(name.into()));
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.trim_end_matches('/');
@@ -286,6 +289,17 @@ fn ip(host: &str) -> Result<Option<IpAddr>, Wrong> {
 }
 
 /// The kernel keeps the path in 108 bytes with a zero at its end (unix(7)).
+/// What systemd takes as `FileDescriptorName=` (systemd.socket(5)), without blanks, which end an address.
+fn socket_name(name: &str) -> Result<&str, Wrong> {
+    let is_fit = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b';');
+    if name.is_empty() || name.len() > 255 || !name.bytes().all(is_fit) {
+        let help =
+            "write the `FileDescriptorName=` of the .socket unit: `fd:web`; without `:`, `;` and blanks";
+        return Err(Wrong::new(format!("`{name}` is not the name of a socket"), help));
+    }
+    Ok(name)
+}
+
 fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
     if !path.starts_with('/') || path.contains('\0') {
         let help = "write its whole path: `unix:/run/app.sock`";
@@ -383,6 +397,8 @@ mod tests {
             assert_eq!(listen_address(text), Ok(ListenAddress::Tcp(address.parse().unwrap())), "{text}");
         }
         assert_eq!(listen_address("unix:/run/a.sock"), Ok(ListenAddress::Unix("/run/a.sock".into())));
+        assert_eq!(listen_address("fd:web"), Ok(ListenAddress::Named("web".into())));
+        assert_eq!(listen_address("fd:hopgate.socket"), Ok(ListenAddress::Named("hopgate.socket".into())));
         for text in [
             "example.com:80",
             "http://127.0.0.1:80",
@@ -397,6 +413,9 @@ mod tests {
             "127.0.0.1:+80",
             "unix:",
             "unix:a.sock",
+            "fd:",
+            "fd:web:80",
+            "fd:w\u{e9}b",
             "[x]:80",
             "8080;",
             "",

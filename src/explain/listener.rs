@@ -36,9 +36,10 @@ pub(super) fn arrival(state: &State, places: &Places, question: &Question) -> Ar
         (is_secure && listener.tls).then(|| handshake::of(state, places, listener, question)).flatten();
     let (tls, session) = shaken.unzip();
     let from = question.from;
-    let local = match listener.address {
-        ListenAddress::Tcp(address) => Some(local(address, question)),
-        ListenAddress::Unix(_) => None,
+    let (local, path) = match &listener.address {
+        ListenAddress::Tcp(address) => (Some(local(*address, question)), None),
+        ListenAddress::Unix(path) => (None, Some(Arc::from(path.as_path()))),
+        ListenAddress::Named(_) => (Some(passed(question)), None),
     };
     let proxied = listener.proxy_protocol.then(|| {
         notes.push(format!(
@@ -54,6 +55,7 @@ pub(super) fn arrival(state: &State, places: &Places, question: &Question) -> Ar
         address: is_named.then(|| SocketAddr::new(from, CLIENT_PORT)),
         proxied: proxied.map(Arc::new),
         local,
+        path,
         listener: listener.address.clone(),
         requests: 1,
         tls: session,
@@ -74,8 +76,8 @@ const TLS_IN_FRONT: &str = " speaks no TLS: this is the request as it comes from
                             adds fields of its own; `--from` its address and `-H 'X-Forwarded-Proto: https'` show them";
 
 /// The listener on the port of the URL: the one whose address goes best with the host, then one with TLS if the URL
-/// has it. Without one, any port: with TLS or without as the URL has it, then where a server has the host's name, then
-/// over TCP. Of equals the first one of the file.
+/// has it. Without one, one of which systemd alone knows where it is, or else any port: with TLS or without as the URL
+/// has it, then where a server has the host's name, then over TCP. Of equals the first one of the file.
 fn chosen<'a>(listeners: &'a [Listener], question: &Question, notes: &mut Vec<String>) -> &'a Listener {
     let port = question.url.port();
     let is_right = |listener: &Listener| listener.tls == question.url.scheme.is_secure();
@@ -91,6 +93,12 @@ fn chosen<'a>(listeners: &'a [Listener], question: &Question, notes: &mut Vec<St
     let claims = |listener: &Listener| !matches!(listener.servers.claim(&host).1, Claim::Default);
     let is_tcp = |listener: &Listener| matches!(listener.address, ListenAddress::Tcp(_));
     let merit = |listener: &&Listener| (is_right(listener), claims(listener), is_tcp(listener));
+    let is_named = |listener: &&Listener| matches!(listener.address, ListenAddress::Named(_));
+    if let Some(named) = from_behind().filter(is_named).max_by_key(merit) {
+        let address = &named.address;
+        notes.push(format!("systemd alone knows where {address} is: it is taken to be on port {port}"));
+        return named;
+    }
     let listener = from_behind().max_by_key(merit).unwrap_or(&listeners[0]);
     let all: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
     notes.push(match all.as_slice() {
@@ -116,6 +124,15 @@ fn likeness(address: &ListenAddress, question: &Question) -> u8 {
         None if address.ip().is_unspecified() => 1 + u8::from(same_family),
         None => u8::from(!is_local && same_family),
     }
+}
+
+/// The address that the client has connected to, on a socket that systemd passes: that of the URL.
+fn passed(question: &Question) -> SocketAddr {
+    let loopback = match question.from.is_ipv4() {
+        true => IpAddr::from(Ipv4Addr::LOCALHOST),
+        false => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(question.url.ip().unwrap_or(loopback), question.url.port())
 }
 
 /// The address that the client has connected to.

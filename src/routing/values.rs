@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use crate::client::ClientInfo;
-use crate::config::{Config, ForwardedHeaders, ListenAddress, Location, RealIpHeader, Server};
+use crate::config::{Config, ForwardedHeaders, Location, RealIpHeader, Server};
 use crate::files::path::{self, Place};
 use crate::headers::credentials::Credentials;
 use crate::headers::fields::{Fields, Known};
@@ -244,10 +244,10 @@ impl Values<'_> {
                     tls.write(*variable, out);
                 }
             }
-            Variable::ServerAddr => match (self.client.local, &self.client.listener) {
+            Variable::ServerAddr => match (self.client.local, &self.client.path) {
                 (Some(local), _) => display(out, local.ip().to_canonical()),
-                (None, ListenAddress::Unix(path)) => display(out, format_args!("unix:{}", path.display())),
-                (None, ListenAddress::Tcp(_)) => {}
+                (None, Some(path)) => display(out, format_args!("unix:{}", path.display())),
+                (None, None) => {}
             },
             Variable::ServerName => out.extend_from_slice(self.server.name.as_bytes()),
             Variable::ServerPort => {

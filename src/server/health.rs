@@ -200,8 +200,11 @@ impl Listening {
     fn new(socket: ListenSocket, address: &ListenAddress) -> io::Result<Self> {
         let socket = socket.into_socket();
         Ok(match address {
-            ListenAddress::Tcp(_) => Self::Tcp(TcpListener::from_std(socket.into())?),
             ListenAddress::Unix(_) => Self::Unix(UnixListener::from_std(socket.into())?),
+            // Names are refused by the check.
+            ListenAddress::Tcp(_) | ListenAddress::Named(_) => {
+                Self::Tcp(TcpListener::from_std(socket.into())?)
+            }
         })
     }
 

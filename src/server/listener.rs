@@ -21,7 +21,7 @@ use crate::io::{Peer, Stream};
 use crate::server::{connection, handshake, proxied};
 use crate::shared::Local;
 use crate::state::State;
-use crate::systemd::PassedSocket;
+use crate::systemd::{Passed, PassedSocket};
 use crate::takeover::Handed;
 use crate::timer::Timer;
 
@@ -172,6 +172,8 @@ pub fn bind(address: &ListenAddress, workers: usize) -> io::Result<Bound> {
     let bound = match address {
         ListenAddress::Tcp(tcp) => bind_tcp(*tcp, workers),
         ListenAddress::Unix(path) => bind_unix(path, workers),
+        // Passed or not there; see `open`.
+        ListenAddress::Named(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
     };
     bound.map_err(|error| told(address, &error))
 }
@@ -220,19 +222,35 @@ pub fn take_over(address: &ListenAddress, handed: Vec<Handed>, workers: usize) -
             let file = file.map(|identity| SocketFile { path: path.clone(), identity });
             Bound::of(address, address.clone(), file, own, workers)
         }
+        // Passed by systemd, never bound.
+        ListenAddress::Named(_) => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Listens on an address: on what systemd has opened for it, or on what `bind` gives.
+///
+/// # Errors
+/// As of `bind`; and a name under which nothing was passed.
+pub fn open<'a>(
+    address: &'a ListenAddress,
+    passed: &Passed,
+    listeners: &[Listener],
+    workers: usize,
+    bind: impl FnOnce(&'a ListenAddress) -> io::Result<Bound>,
+) -> io::Result<Vec<Bound>> {
+    match passed.sockets_for(address, listeners)?.as_slice() {
+        [] => Ok(vec![bind(address)?]),
+        sockets => sockets.iter().map(|socket| adopt(socket, address, workers)).collect(),
     }
 }
 
 /// Takes a socket that was opened by systemd, with a copy for each worker. They share its queue; the file of a
 /// Unix-domain socket is not ours to remove.
-///
-/// # Errors
-/// The system has no descriptors to give.
-pub fn adopt(passed: &PassedSocket, workers: usize) -> io::Result<Bound> {
+fn adopt(passed: &PassedSocket, address: &ListenAddress, workers: usize) -> io::Result<Bound> {
     let copy = |_| Ok(ListenSocket { socket: passed.socket.try_clone()?, is_passed: true });
     let sockets: io::Result<_> = (0..workers).map(copy).collect();
-    let address = passed.address.clone();
-    Ok(Bound { local: address.clone(), address, file: None, sockets: sockets?, copies: Vec::new() })
+    let (address, local) = (address.clone(), passed.address.clone());
+    Ok(Bound { address, local, file: None, sockets: sockets?, copies: Vec::new() })
 }
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Bound> {
@@ -292,6 +310,8 @@ pub struct Acceptor {
     socket: Listening,
     is_passed: bool,
     address: ListenAddress,
+    /// Of a Unix-domain socket.
+    path: Option<Arc<Path>>,
     complained: Cell<Option<Instant>>,
     turned_away: Cell<Option<Instant>>,
 }
@@ -329,12 +349,14 @@ impl Acceptor {
     /// The runtime cannot watch the socket.
     pub fn new(socket: ListenSocket, address: ListenAddress) -> io::Result<Self> {
         let ListenSocket { socket, is_passed } = socket;
-        let socket = match address {
-            ListenAddress::Tcp(_) => Listening::Tcp(TcpListener::from_std(socket.into())?),
-            ListenAddress::Unix(_) => Listening::Unix(UnixListener::from_std(socket.into())?),
+        let local = socket.local_addr()?;
+        let socket = match local.is_unix() {
+            false => Listening::Tcp(TcpListener::from_std(socket.into())?),
+            true => Listening::Unix(UnixListener::from_std(socket.into())?),
         };
+        let path = local.as_pathname().map(Arc::from);
         let (complained, turned_away) = (Cell::new(None), Cell::new(None));
-        Ok(Self { socket, is_passed, address, complained, turned_away })
+        Ok(Self { socket, is_passed, address, path, complained, turned_away })
     }
 
     /// Accepts until `stop` says so, and what is to become of those who wait in the queue. That of a socket that systemd
@@ -393,16 +415,17 @@ impl Acceptor {
             Stream::Tcp(tcp) => {
                 // Without it small answers would wait for the client's delayed ACK.
                 let _ = tcp.set_nodelay(true);
-                tcp.local_addr().ok()
+                tcp.local_addr().ok().map(canonical)
             }
             Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
         };
         let state = local.state();
         let info = ClientInfo {
             id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
-            address: peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+            address: peer.map(canonical),
             proxied: None,
             local: local_address,
+            path: self.path.clone(),
             listener: meant(&state.config, &self.address, local_address).clone(),
             requests: 0,
             tls: None,
@@ -498,6 +521,11 @@ fn speaks_http2(state: &State, client: &ClientInfo) -> bool {
     state.config.listeners.iter().any(|known| known.address == client.listener && known.http2)
 }
 
+/// On a socket for both versions of IP, IPv4 comes in the clothes of IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 /// Which address of the configuration a connection came to: on the socket of a wide one, that may be a
 /// narrower one.
 fn meant<'a>(
@@ -505,8 +533,8 @@ fn meant<'a>(
     listener: &'a ListenAddress,
     local: Option<SocketAddr>,
 ) -> &'a ListenAddress {
-    // Without the scope of an IPv6 address, which `listen` does not know.
-    let local = local.map(|local| ListenAddress::Tcp(SocketAddr::new(local.ip(), local.port())));
-    let Some(local) = local.filter(|local| covers(listener, local)) else { return listener };
+    let Some(local) = local.map(ListenAddress::Tcp).filter(|local| covers(listener, local)) else {
+        return listener;
+    };
     config.listeners.iter().map(|known| &known.address).find(|known| **known == local).unwrap_or(listener)
 }

@@ -33,7 +33,7 @@ use crate::tls::server::TlsServers;
 use crate::tls::watch::Watch;
 use health::Health;
 use inherited::{HEALTH, Inherited, LISTEN};
-use listener::{Bound, ListenSocket, SocketFile, adopt, bind, check_apart, take_over, to_bind};
+use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, open, take_over, to_bind};
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
@@ -110,7 +110,7 @@ impl Server {
         let passed = std::mem::take(&mut inherited.passed);
         passed.check_all_in(to_bind(&config.listeners))?;
         let mut taken: Vec<SocketName> = Vec::new();
-        let mut open = |purpose, address, workers| {
+        let mut take_or_bind = |purpose, address, workers| {
             let handed = inherited.take(purpose, address);
             let Some(first) = handed.first() else {
                 return inherited.check_apart(address).and_then(|()| bind(address, workers));
@@ -118,12 +118,13 @@ impl Server {
             taken.push(first.name.clone());
             take_over(address, handed, workers)
         };
-        let listen = |address| match passed.find(address) {
-            Some(passed) => adopt(passed, workers),
-            None => open(LISTEN, address, workers),
+        let listen = |address| {
+            let bind = |address| take_or_bind(LISTEN, address, workers);
+            open(address, &passed, &config.listeners, workers, bind)
         };
         let bound: Vec<_> = to_bind(&config.listeners).map(listen).collect::<io::Result<_>>()?;
-        let health = config.health.iter().map(|address| open(HEALTH, address, 1));
+        let bound: Vec<_> = bound.into_iter().flatten().collect();
+        let health = config.health.iter().map(|address| take_or_bind(HEALTH, address, 1));
         let health: Vec<_> = health.collect::<io::Result<_>>()?;
         bound.iter().chain(&health).try_for_each(Bound::listen)?;
         // Of no use here: when the predecessor drains, nobody has them any more.
@@ -405,10 +406,12 @@ impl Running {
         let is_new = |address: &&ListenAddress| self.listening.iter().all(|known| known.address != **address);
         let bind_apart = |address| {
             self.listening.iter().try_for_each(|known| check_apart(address, &known.local))?;
-            bind(address, self.workers.len())
+            let workers = self.workers.len();
+            open(address, &self.passed, &config.listeners, workers, |address| bind(address, workers))
         };
         let new = to_bind(&config.listeners).filter(is_new);
         let bound: Vec<_> = new.map(bind_apart).collect::<io::Result<_>>()?;
+        let bound: Vec<_> = bound.into_iter().flatten().collect();
         bound.iter().try_for_each(Bound::listen)?;
         Ok(bound)
     }

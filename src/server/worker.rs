@@ -90,7 +90,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
 
 struct Worker {
     local: Rc<Local>,
-    /// Several on one address after another process with more workers.
+    /// Several for an address that is a name of systemd's, and after another process with more workers.
     acceptors: HashMap<ListenAddress, Vec<Accepting>>,
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use listenfd::ListenFd;
 use socket2::Socket;
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, Listener};
 
 /// The sockets that were passed to this process.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct PassedSocket {
     pub socket: Socket,
     /// `FileDescriptorName=`; the name of the unit if it says none.
     pub name: String,
+    /// Whether it is one for both versions of IP, which an address in `listen` never means.
+    takes_both: bool,
 }
 
 impl Passed {
@@ -46,10 +48,7 @@ impl Passed {
     /// # Errors
     /// As [`Passed::from_env`].
     pub fn from_predecessor(sockets: Vec<(String, OwnedFd)>) -> io::Result<Self> {
-        let socket = |(name, socket): (String, OwnedFd)| {
-            let socket = Socket::from(socket);
-            Ok(PassedSocket { address: address(&socket, &name)?, socket, name })
-        };
+        let socket = |(name, socket): (String, OwnedFd)| PassedSocket::new(Socket::from(socket), &name);
         sockets.into_iter().map(socket).collect::<io::Result<_>>().map(Self)
     }
 
@@ -58,27 +57,85 @@ impl Passed {
         &self.0
     }
 
-    /// The socket on an address.
-    pub fn find(&self, address: &ListenAddress) -> Option<&PassedSocket> {
-        self.0.iter().find(|passed| passed.address == *address)
+    /// The sockets for an address of a configuration: those with its name, or the one that is there; none if hopgate
+    /// has to bind it. A socket that any of the listeners calls by its name is that listener's alone.
+    ///
+    /// # Errors
+    /// There is none with that name, or the one that is there belongs to a name; the text says what to change.
+    pub fn sockets_for(
+        &self,
+        address: &ListenAddress,
+        listeners: &[Listener],
+    ) -> io::Result<Vec<&PassedSocket>> {
+        if let ListenAddress::Named(name) = address {
+            let sockets: Vec<_> = self.0.iter().filter(|passed| *passed.name == **name).collect();
+            return if sockets.is_empty() { Err(self.lacks(name)) } else { Ok(sockets) };
+        }
+        let found = self.0.iter().find(|passed| passed.address == *address);
+        match found.filter(|passed| listeners.iter().any(|listener| passed.is_called(&listener.address))) {
+            None => Ok(found.into_iter().collect()),
+            Some(PassedSocket { name, .. }) => Err(unfit(format!(
+                "the socket that systemd passes on {address} is that of `listen = \"fd:{name}\"`: take `{address}` out \
+                 of `listen`, or name every socket by its address"
+            ))),
+        }
+    }
+
+    fn lacks(&self, name: &str) -> io::Error {
+        let mut names: Vec<_> = self.0.iter().map(|passed| format!("`{}`", passed.name)).collect();
+        names.dedup();
+        let others = match names.as_slice() {
+            [] => "nor any other:".to_owned(),
+            names => format!("only {}:", names.join(", ")),
+        };
+        unfit(format!(
+            "`listen = \"fd:{name}\"`: systemd passes no socket of that name, {others} write `FileDescriptorName={name}` \
+             below `[Socket]` in a .socket unit of hopgate"
+        ))
     }
 
     /// Makes sure that every socket is listened on: the connections of another would wait for nobody.
     ///
     /// # Errors
-    /// One is not among the addresses; the text names it.
+    /// One is neither among the addresses nor called by its name; the text says which.
     pub fn check_all_in<'a>(
         &self,
         addresses: impl Iterator<Item = &'a ListenAddress> + Clone,
     ) -> io::Result<()> {
-        let mut others = self.0.iter();
-        match others.find(|passed| !addresses.clone().any(|address| *address == passed.address)) {
-            None => Ok(()),
-            Some(PassedSocket { address, name, .. }) => Err(unfit(format!(
+        let is_meant = |passed: &PassedSocket| {
+            let is_at = |address: &ListenAddress| *address == passed.address && !passed.takes_both;
+            addresses.clone().any(|address| passed.is_called(address) || is_at(address))
+        };
+        let Some(PassedSocket { address, name, takes_both, .. }) =
+            self.0.iter().find(|passed| !is_meant(passed))
+        else {
+            return Ok(());
+        };
+        Err(unfit(match (takes_both, address) {
+            (true, ListenAddress::Tcp(tcp)) => format!(
+                "systemd passes a socket on {address} (`{name}`) that takes IPv4 connections, too, which no address \
+                 means: write `listen = \"fd:{name}\"`; or `BindIPv6Only=ipv6-only` in the .socket unit, and \
+                 `ListenStream=0.0.0.0:{port}` beside `ListenStream={address}`",
+                port = tcp.port()
+            ),
+            _ => format!(
                 "systemd passes a socket on {address} (`{name}`), and no `listen` names that address: write \
-                 `listen = \"{address}\"`, or take its ListenStream= out of the .socket unit"
-            ))),
-        }
+                 `listen = \"{address}\"` or `\"fd:{name}\"`, or take its ListenStream= out of the .socket unit"
+            ),
+        }))
+    }
+}
+
+impl PassedSocket {
+    fn new(socket: Socket, name: &str) -> io::Result<Self> {
+        let address = address(&socket, name)?;
+        let is_ipv6 = matches!(address, ListenAddress::Tcp(address) if address.is_ipv6());
+        let takes_both = is_ipv6 && !socket.only_v6()?;
+        Ok(Self { address, socket, name: name.to_owned(), takes_both })
+    }
+
+    fn is_called(&self, address: &ListenAddress) -> bool {
+        matches!(address, ListenAddress::Named(name) if **name == *self.name)
     }
 }
 
@@ -100,8 +157,7 @@ fn take(descriptors: &mut ListenFd, place: usize, name: &str) -> io::Result<Pass
         )));
     }
     socket.set_nonblocking(true)?;
-    let address = address(&socket, name)?;
-    Ok(PassedSocket { address, socket, name: name.to_owned() })
+    PassedSocket::new(socket, name)
 }
 
 fn address(socket: &Socket, name: &str) -> io::Result<ListenAddress> {
@@ -109,21 +165,13 @@ fn address(socket: &Socket, name: &str) -> io::Result<ListenAddress> {
     if let Some(path) = local.as_pathname() {
         return Ok(ListenAddress::Unix(path.to_owned()));
     }
-    match local.as_socket() {
-        Some(address) if address.is_ipv6() && !socket.only_v6()? => {
-            let port = address.port();
-            Err(unfit(format!(
-                "systemd passes a socket on {address} (`{name}`) that takes IPv4 connections, too, which no `listen` \
-                 means: write `BindIPv6Only=ipv6-only` in the .socket unit, and `ListenStream=0.0.0.0:{port}` beside \
-                 `ListenStream=[::]:{port}`"
-            )))
-        }
-        // Without the scope of an IPv6 address, which `listen` does not know.
-        Some(address) => Ok(ListenAddress::Tcp(SocketAddr::new(address.ip(), address.port()))),
-        None => Err(unfit(format!(
+    // Without the scope of an IPv6 address, which `listen` does not know.
+    let address = local.as_socket().map(|address| SocketAddr::new(address.ip(), address.port()));
+    address.map(ListenAddress::Tcp).ok_or_else(|| {
+        unfit(format!(
             "systemd passes a socket without a path (`{name}`): write a path that begins with `/` as ListenStream="
-        ))),
-    }
+        ))
+    })
 }
 
 fn unfit(text: String) -> io::Error {

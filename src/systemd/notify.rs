@@ -87,7 +87,12 @@ impl Notifier {
 
     /// The addresses are bound and the workers run.
     pub fn ready(&self, counts: Counts) {
-        self.tell(|said| format!("READY=1\n{}", said.status(counts)));
+        // A SIGHUP may have come by now: then its end says so.
+        self.tell(
+            |said| {
+                if said.reloads > 0 { String::new() } else { format!("READY=1\n{}", said.status(counts)) }
+            },
+        );
     }
 
     /// A reload begins, which [`Notifier::reloaded`] or [`Notifier::reload_refused`] ends.
@@ -239,6 +244,28 @@ mod tests {
             let (usec, pid) = (usec.map(str::to_owned), pid.map(str::to_owned));
             assert_eq!(watchdog(usec.clone(), pid.clone(), 7), expected, "{usec:?} {pid:?}");
         }
+    }
+
+    #[test]
+    fn ready_at_the_start_does_not_end_a_reload_that_has_begun() {
+        let name = format!("hopgate-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let manager = UnixDatagram::bind_addr(&address).unwrap();
+        let said =
+            Mutex::new(Said { doing: "serving", reloads: 0, status: String::new(), is_stopping: false });
+        let socket = UnixDatagram::unbound().unwrap();
+        let notifier = Notifier(Some(Arc::new(Manager { socket, address, watchdog: None, said })));
+        let nobody = Counts { connections: 0, tunnels: 0 };
+        notifier.reloading();
+        notifier.ready(nobody);
+        notifier.reload_refused(nobody);
+        let heard = || {
+            let mut message = [0; 256];
+            let length = manager.recv(&mut message).unwrap();
+            String::from_utf8_lossy(&message[..length]).into_owned()
+        };
+        assert!(heard().starts_with("RELOADING=1\n"));
+        assert!(heard().contains("the new one was refused"));
     }
 
     #[test]

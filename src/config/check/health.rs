@@ -69,9 +69,19 @@ fn health_address(text: &str) -> Result<ListenAddress, Wrong> {
             message: format!("`{text}` is more than an address"),
             help: Some(format!("write `\"{address}\"`: health checks come in plain HTTP")),
         }),
-        _ => units::listen_address(text),
+        _ => match units::listen_address(text)? {
+            ListenAddress::Named(_) => Err(Wrong {
+                message: format!("`{text}` is for servers alone"),
+                help: Some(OWN_ADDRESS.to_owned()),
+            }),
+            address => Ok(address),
+        },
     }
 }
+
+/// A socket that systemd passes has clients in its queue that a process which ends does not answer any more.
+const OWN_ADDRESS: &str = "write an address that hopgate binds itself, such as `\"127.0.0.1:9180\"`: health checks are \
+                           answered to the end, by the process that they are about";
 
 /// Those of the flag `--health`, each once; `listeners` are those of the servers.
 pub fn health_of_flags(
@@ -81,7 +91,10 @@ pub fn health_of_flags(
 ) -> Vec<ListenAddress> {
     let mut health = Vec::new();
     for address in addresses {
-        if let Some(listener) = listeners.iter().find(|listener| collide(address, &listener.address)) {
+        if matches!(address, ListenAddress::Named(_)) {
+            let message = format!("--health: `{address}` is for servers alone");
+            mistakes.push(Mistake::new(0..0, message).help(OWN_ADDRESS));
+        } else if let Some(listener) = listeners.iter().find(|listener| collide(address, &listener.address)) {
             let message = format!("--health: {}", taken_message(address, &listener.address));
             mistakes.push(Mistake::new(0..0, message).help("write another port"));
         } else if !health.contains(address) {
