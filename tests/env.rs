@@ -55,7 +55,8 @@ fn a_mistake_in_the_environment_names_the_variable_and_is_wrong_usage() {
     let dir = Dir::new();
     fs::write(dir.join("a.toml"), "listen = 1").expect("a file");
     let file = dir.path("a.toml");
-    type Row<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+    type Environment<'a> = &'a [(&'a str, &'a str)];
+    type Row<'a> = (&'a [&'a str], Environment<'a>, i32, &'a str);
     let rows: [Row<'_>; 6] = [
         (&["run"], &[("HOPGATE_UPSTREAM", "foo")], 2, "error: HOPGATE_UPSTREAM: `foo` is not a URL"),
         (

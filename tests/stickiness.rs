@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use support::{Dir, Hopgate, NodeApp, free_addr, run_node_script};
+use support::{Dir, Dns, Hopgate, NodeApp, eventually, free_addr, run_node_script};
 
 const KEYS: usize = 300;
 
@@ -26,7 +26,10 @@ struct Server {
 impl Server {
     fn start() -> Self {
         // Not among the ports of which the system gives one away: it stays closed once it is.
-        let addr = free_addr();
+        Self::start_at(free_addr())
+    }
+
+    fn start_at(addr: SocketAddr) -> Self {
         let listener = TcpListener::bind(addr).expect("a port to listen on");
         let is_over = Arc::<AtomicBool>::default();
         let over = is_over.clone();
@@ -149,6 +152,29 @@ fn hopgates_that_share_nothing_agree_on_the_server_of_a_key() {
     let after = agreed(&hopgates);
     let came = moved(&without, &after);
     assert!(came.len() >= 15 && came.iter().all(|key| after[key] == new), "{came:?}");
+}
+
+#[test]
+fn the_addresses_of_a_name_are_servers_as_if_they_were_written() {
+    let port = free_addr().port();
+    let ips = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
+    let _farm = ips.map(|ip| Server::start_at(SocketAddr::new(ip.parse().expect("an address"), port)));
+    let dns = Dns::start();
+    dns.set("app.example", 1, &ips);
+    let named = format!("{}\n{}", dns.resolver(""), config(&[format!("app.example:{port}")]));
+    let of = |ips: &[&str]| config(&ips.iter().map(|ip| format!("{ip}:{port}")).collect::<Vec<_>>());
+    let hopgates = [Hopgate::start(&named), Hopgate::start(&named), Hopgate::start(&of(&ips))];
+    let before = agreed(&hopgates);
+
+    // A pod goes.
+    dns.set("app.example", 1, &ips[..3]);
+    hopgates[2].reload_with(&of(&ips[..3]));
+    let expected = places(&hopgates[2]);
+    eventually("the name has been asked for again", || {
+        hopgates.iter().all(|hopgate| places(hopgate) == expected)
+    });
+    let gone = format!("{}:{port}", ips[3]);
+    assert!(moved(&before, &expected).iter().all(|key| before[key] == gone));
 }
 
 #[test]

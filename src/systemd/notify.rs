@@ -251,8 +251,13 @@ mod tests {
         let name = format!("hopgate-notify-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
-        let said =
-            Mutex::new(Said { doing: "serving", reloads: 0, status: String::new(), is_stopping: false });
+        let said = Mutex::new(Said {
+            doing: "serving",
+            reloads: 0,
+            status: String::new(),
+            is_stopping: false,
+            is_replaced: false,
+        });
         let socket = UnixDatagram::unbound().unwrap();
         let notifier = Notifier(Some(Arc::new(Manager { socket, address, watchdog: None, said })));
         let nobody = Counts { connections: 0, tunnels: 0 };
