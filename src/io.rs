@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -76,23 +76,46 @@ impl Stream {
         offset: u64,
         count: usize,
     ) -> Poll<io::Result<usize>> {
+        self.poll_call(cx, Interest::WRITABLE, |socket| send_file(socket, file, offset, count))
+    }
+
+    /// Whether the system can move its bytes without this process: what is encrypted or framed goes through it.
+    pub fn is_socket(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Unix(_))
+    }
+
+    /// Calls the system once the socket is ready for it, until that does not say that it would have to wait.
+    ///
+    /// # Errors
+    /// Those of the call; `InvalidInput` unless this [is a socket](Self::is_socket).
+    pub fn poll_call(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            let sent = match self {
+            let done = match self {
                 Self::Tcp(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
+                    ready!(match interest.is_readable() {
+                        true => stream.poll_read_ready(cx),
+                        false => stream.poll_write_ready(cx),
+                    })?;
+                    stream.try_io(interest, || call(stream.as_fd()))
                 }
                 Self::Unix(stream) => {
-                    ready!(stream.poll_write_ready(cx))?;
-                    stream.try_io(Interest::WRITABLE, || send_file(&*stream, file, offset, count))
+                    ready!(match interest.is_readable() {
+                        true => stream.poll_read_ready(cx),
+                        false => stream.poll_write_ready(cx),
+                    })?;
+                    stream.try_io(interest, || call(stream.as_fd()))
                 }
-                // What is encrypted or framed goes through this process.
                 Self::Tls(_) | Self::Http2(_) => return Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
             };
-            match sent {
+            match done {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                sent => return Poll::Ready(sent),
+                done => return Poll::Ready(done),
             }
         }
     }
@@ -197,7 +220,7 @@ impl Stream {
     }
 }
 
-fn send_file(to: impl AsFd, file: &File, mut offset: u64, count: usize) -> io::Result<usize> {
+fn send_file(to: BorrowedFd<'_>, file: &File, mut offset: u64, count: usize) -> io::Result<usize> {
     Ok(rustix::fs::sendfile(to, file, Some(&mut offset), count)?)
 }
 

@@ -43,6 +43,77 @@ fn random_bytes_pass_unchanged_both_ways_at_once() {
     assert!(line.contains(&format!(" sent={} received={} ", down.len(), up.len())), "{line}");
 }
 
+#[test]
+fn bytes_pass_unchanged_while_bulk_and_small_messages_take_turns() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let (client, server) = open_tunnel(&hopgate, &upstream);
+    let mut noise = Noise::seeded(3);
+    let (mut total, mut size) = ([0, 0], 17);
+    let (mut from, mut to) = (client, server);
+    for turn in 0..60 {
+        size = size * 31 % 10_007;
+        // Small messages are waited for one by one, so that nothing is behind them when they are moved.
+        for length in [size % 300 + 1, size + 1, size * 300 + 100_000, 1, size * 7 + 1, size * 150 + 60_000] {
+            let message = noise.take(length);
+            let got = thread::scope(|scope| {
+                let mut out = from.another();
+                let sent = &message;
+                scope.spawn(move || out.send(sent));
+                to.read(length)
+            });
+            assert_same_bytes("a message", &message, &got);
+            total[turn % 2] += length;
+        }
+        std::mem::swap(&mut from, &mut to);
+    }
+    let (mut client, mut server) = (from, to);
+    client.finish();
+    server.expect_eof();
+    server.finish();
+    client.expect_eof();
+    let line = expect_end(&hopgate, "client_closed");
+    assert!(line.contains(&format!(" sent={} received={} ", total[1], total[0])), "{total:?}: {line}");
+}
+
+#[test]
+fn bulk_that_waits_for_its_reader_waits_in_the_kernel() {
+    let upstream = Upstream::listen();
+    let hopgate = Hopgate::in_front_of(&upstream);
+    let before = hopgate.pipes();
+    let mut tunnels: Vec<_> = (0..3).map(|_| open_tunnel(&hopgate, &upstream)).collect();
+    let mut sent = Vec::new();
+    for (place, (client, _)) in tunnels.iter_mut().enumerate() {
+        sent.push(client.send_until_stalled(&mut Noise::seeded(place as u64)));
+    }
+    // What a reader does not take waits in a pipe: two descriptors for each of them.
+    assert_eq!(hopgate.pipes(), before + 2 * tunnels.len());
+    for (place, (client, server)) in tunnels.iter_mut().enumerate() {
+        assert_same_bytes(
+            "everything",
+            &Noise::seeded(place as u64).take(sent[place]),
+            &server.read(sent[place]),
+        );
+        client.send("small again");
+        server.expect("small again");
+    }
+
+    // What was on its way when a side is gone is neither counted as delivered nor given to another tunnel.
+    let (mut client, server) = tunnels.pop().expect("three");
+    client.send_until_stalled(&mut Noise::seeded(9));
+    server.reset();
+    expect_end(&hopgate, "upstream_reset");
+    let (client, server) = &mut tunnels[0];
+    let message = Noise::seeded(10).take(3_000_000);
+    let got = thread::scope(|scope| {
+        let mut out = client.another();
+        let sent = &message;
+        scope.spawn(move || out.send(sent));
+        server.read(message.len())
+    });
+    assert_same_bytes("another tunnel", &message, &got);
+}
+
 /// In writes of many sizes, single bytes among them.
 fn send_in_pieces(peer: &mut Peer, bytes: &[u8]) {
     let (mut rest, mut size) = (bytes, 1);

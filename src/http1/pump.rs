@@ -7,6 +7,7 @@ use crate::headers::fields::Known;
 use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
 use crate::http1::gzip::Gzip;
 use crate::io::{Peer, Pending, Stream};
+use crate::tunnel::pipe::Pipes;
 
 /// How a body is framed on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +28,15 @@ pub enum Encoding {
     Nothing,
 }
 
-/// The two buffers of a worker that every pump borrows while it is being polled.
+/// The buffers of a worker that every pump and every tunnel borrows while it is being polled.
 #[derive(Debug)]
 pub struct Buffers {
     /// What was read.
     pub input: Vec<u8>,
     /// What is put together for writing.
     pub output: Vec<u8>,
+    /// For the bulk of tunnels.
+    pub pipes: Pipes,
 }
 
 impl Buffers {
@@ -42,7 +45,8 @@ impl Buffers {
 
     /// Once for each worker.
     pub fn new() -> Self {
-        Self { input: vec![0; Self::SIZE], output: Vec::with_capacity(Self::SIZE + 1024) }
+        let output = Vec::with_capacity(Self::SIZE + 1024);
+        Self { input: vec![0; Self::SIZE], output, pipes: Pipes::default() }
     }
 }
 
@@ -233,7 +237,7 @@ impl Pump {
         to: &mut Peer,
         buffers: &mut Buffers,
     ) -> Result<Poll<()>, PumpError> {
-        let Buffers { input, output } = buffers;
+        let Buffers { input, output, .. } = buffers;
         let input = &input[..count];
         output.clear();
         let mut at = 0;
@@ -278,7 +282,7 @@ impl Pump {
         buffers: &mut Buffers,
     ) -> Result<Poll<()>, PumpError> {
         let Some(mut gzip) = self.gzip.take() else { return Ok(Poll::Ready(())) };
-        let Buffers { input, output } = buffers;
+        let Buffers { input, output, .. } = buffers;
         let input = &input[..count];
         let (mut compressed, mut at) = (Vec::new(), 0);
         while at < input.len() && !self.reader.is_done() {

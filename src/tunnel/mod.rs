@@ -1,10 +1,12 @@
 //! Moves bytes both ways until it ends and says why.
 //!
 //! A tunnel owns no buffer while it is idle: it waits for its sockets to become readable, borrows the
-//! buffer of its worker for as long as one poll takes, and keeps only what a slow peer did not take.
+//! buffer of its worker for as long as one poll takes, and keeps only what a slow peer did not take. Bulk goes through a
+//! pipe of its worker, and not through this process.
 
 mod direction;
 mod end;
+pub mod pipe;
 
 pub use end::TunnelEnd;
 
@@ -189,13 +191,13 @@ impl Tunnel {
             Phase::Draining(until) => self.plan_end(until),
         }
         let moved = {
-            let buffer = &mut self.local.buffers.borrow_mut().input;
+            let buffers = &mut *self.local.buffers.borrow_mut();
             let client_was_reset = self.to_client.sink_was_reset();
             let up =
-                self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, buffer, client_was_reset);
+                self.to_upstream.poll(cx, &mut self.client, &mut self.upstream, buffers, client_was_reset);
             let upstream_was_reset = self.to_upstream.sink_was_reset();
             let down =
-                self.to_client.poll(cx, &mut self.upstream, &mut self.client, buffer, upstream_was_reset);
+                self.to_client.poll(cx, &mut self.upstream, &mut self.client, buffers, upstream_was_reset);
             match (up, down) {
                 (Err(_), _) => return Poll::Ready(TunnelEnd::ClientReset),
                 (_, Err(_)) => return Poll::Ready(TunnelEnd::UpstreamReset),

@@ -307,9 +307,18 @@ impl Hopgate {
 
     /// How many sockets the process holds.
     pub fn sockets(&self) -> usize {
+        self.descriptors("socket:")
+    }
+
+    /// How many ends of pipes it holds.
+    pub fn pipes(&self) -> usize {
+        self.descriptors("pipe:")
+    }
+
+    fn descriptors(&self, kind: &str) -> usize {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("a running process");
         let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+        links.filter(|link| link.to_string_lossy().starts_with(kind)).count()
     }
 
     /// How many descriptors and how many threads it has.
