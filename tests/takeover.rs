@@ -427,6 +427,16 @@ fn without_a_new_process_that_serves_the_old_one_goes_on() {
     assert_eq!(get(addr), "first");
 }
 
+#[test]
+fn a_process_is_replaced_whose_working_directory_is_gone() {
+    let addr = free_addr();
+    let toml = config(1, &[addr.to_string()], "here", "127.0.0.1:1");
+    let shell = "dir=$(mktemp -d) && cd \"$dir\" && rmdir \"$dir\" && exec \"$0\" \"$@\"";
+    let mut service = Service::start_with(&toml, &[], Stdio::null(), shell);
+    service.replace();
+    assert_eq!(get(addr), "here");
+}
+
 /// Keeps a new process from starting until this file is there.
 fn wait_for(file: &Path) -> String {
     format!(
