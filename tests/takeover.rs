@@ -486,6 +486,33 @@ fn what_is_asked_while_a_new_process_starts_is_done_afterwards() {
 }
 
 #[test]
+fn what_a_process_that_has_failed_listens_on_is_free_for_the_reload_that_waits() {
+    let (addr, new, dir) = (free_addr(), free_addr(), Dir::new());
+    let mut service = Service::start(&config(1, &[addr.to_string()], "first", "127.0.0.1:1"));
+    let go = dir.join("go");
+    // It listens where the next configuration does, says that it has failed, and goes on.
+    service.replace_program(&format!(
+        "exec 3<&0
+        {{ while [ ! -e '{}' ]; do sleep 0.02; done; printf '{{\"type\":\"failed\",\"reason\":\"no\"}}' >&3; }} &
+        exec env -u HOPGATE_TAKEOVER {} run --upstream http://127.0.0.1:1 --listen {new} </dev/null",
+        go.display(),
+        env!("CARGO_BIN_EXE_hopgate"),
+    ));
+    let before = service.log.count();
+    service.signal("USR2");
+    service.log.expect(&format!("listening on {new}"), before);
+    service.write_config(&config(1, &[addr.to_string(), new.to_string()], "second", "127.0.0.1:1"));
+    service.signal("HUP");
+    // A signal that is dealt with at once: the one before has been, too.
+    service.signal("USR1");
+    service.log.expect("logs reopened", before);
+    fs::write(&go, "").expect("a file in a directory of its own");
+    service.log.expect("this one goes on: no", before);
+    service.log.expect("configuration reloaded", before);
+    assert_eq!(get(new), "second");
+}
+
+#[test]
 fn a_process_that_is_to_end_takes_the_one_that_it_has_started_with_it() {
     for name in ["TERM", "INT"] {
         let addr = free_addr();

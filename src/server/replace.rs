@@ -72,7 +72,11 @@ impl Running {
         let Some(successor) = self.successor.take() else { return };
         let failed = match outcome {
             Outcome::Ready(taken) => self.hand_over(successor, &taken).err().map(|error| error.to_string()),
-            Outcome::Failed(reason) => Some(reason),
+            Outcome::Failed(reason) => {
+                // Ends it, and with it whatever it has bound: the reload that waits may want the same.
+                drop(successor);
+                Some(reason)
+            }
             Outcome::Ended => Some(format!("the new process has ended without a word, {}", successor.end())),
         };
         let Some(reason) = failed else { return };
