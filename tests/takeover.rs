@@ -488,7 +488,7 @@ fn what_is_asked_while_a_new_process_starts_is_done_afterwards() {
 #[test]
 fn what_a_process_that_has_failed_listens_on_is_free_for_the_reload_that_waits() {
     let (addr, new, dir) = (free_addr(), free_addr(), Dir::new());
-    let mut service = Service::start(&config(1, &[addr.to_string()], "first", "127.0.0.1:1"));
+    let service = Service::start(&config(1, &[addr.to_string()], "first", "127.0.0.1:1"));
     let go = dir.join("go");
     // It listens where the next configuration does, says that it has failed, and goes on.
     service.replace_program(&format!(
@@ -510,6 +510,43 @@ fn what_a_process_that_has_failed_listens_on_is_free_for_the_reload_that_waits()
     service.log.expect("this one goes on: no", before);
     service.log.expect("configuration reloaded", before);
     assert_eq!(get(new), "second");
+}
+
+/// Half of a probe, which is the old process's to answer.
+#[track_caller]
+fn begin_probe(service: &Service, health: SocketAddr) -> Peer {
+    let before = settled(service).0;
+    let mut probe = connect(health);
+    probe.send("GET /readyz HTTP/1.1\r\nHost: a\r\n");
+    eventually("it is accepted", || resources(service.pid).0 > before);
+    probe
+}
+
+#[test]
+fn a_probe_that_has_come_before_is_told_that_the_service_is_ready() {
+    let (addr, health, upstream) = (free_addr(), free_addr(), Upstream::listen());
+    let toml = |timeout| {
+        let toml = config(2, &[addr.to_string()], "here", upstream.addr()).replace("3s", timeout);
+        format!("{toml}[health]\nlisten = \"{health}\"\n")
+    };
+    let mut service = Service::start(&toml("1h"));
+    let (_client, _server) = open_tunnel(addr, &upstream);
+    let mut probe = begin_probe(&service, health);
+    let threads = resources(service.pid).1;
+    service.write_config(&toml("3s"));
+    let old = service.replace();
+    // One for the process that has taken over is new.
+    eventually("the worker without a tunnel has ended", || resources(old).1 <= threads);
+    probe.send("\r\n");
+    assert_eq!(probe.expect_status(200).text(), "ok\n");
+    assert!(!service.log.all().contains("health checks fail"), "{}", service.log.all());
+    signal(old, "INT");
+
+    // Also by a process with nothing else to do.
+    let mut probe = begin_probe(&service, health);
+    service.replace();
+    probe.send("\r\n");
+    assert_eq!(probe.expect_status(200).text(), "ok\n");
 }
 
 #[test]

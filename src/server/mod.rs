@@ -193,7 +193,10 @@ impl Server {
                 Control::Drain => running.stop(),
                 Control::DelayEnded => running.drain(Vec::new()),
                 Control::Kill => break,
-                Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => break,
+                Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => {
+                    running.finish_probes();
+                    break;
+                }
                 Control::WorkerEnded => {}
             }
         }
@@ -478,6 +481,13 @@ impl Running {
         tracing::info!(connections, tunnels, "draining, for at most {timeout:?}");
         for worker in &self.workers {
             let _ = worker.orders.send(Order::Drain { until, left: left.clone() });
+        }
+    }
+
+    /// Answers whoever has asked here whether the service is well, which it is. Without a successor nobody is told so.
+    fn finish_probes(&mut self) {
+        if self.is_replaced {
+            self.health.finish();
         }
     }
 
