@@ -483,6 +483,45 @@ fn what_is_asked_while_a_new_process_starts_is_done_afterwards() {
     fs::write(&go, "").expect("a file in a directory of its own");
     service.expect_replaced(before);
     service.log.expect("configuration reloaded", before);
+    let reopened = || service.log.all().matches("logs reopened").count();
+    // By the old process twice, and by the new one.
+    eventually("the new process opens its logs, too", || reopened() == 3);
+}
+
+#[test]
+fn a_signal_that_comes_too_late_is_passed_on_to_the_process_that_has_taken_over() {
+    let (addr, upstream, dir) = (free_addr(), Upstream::listen(), Dir::new());
+    let toml = |answer| {
+        let toml = config(1, &[addr.to_string()], answer, upstream.addr()).replace("\"3s\"", "\"1h\"");
+        format!("access_log = \"{}\"\n{toml}", dir.path("access.log"))
+    };
+    let mut service = Service::start(&toml("first"));
+    let (client, server) = open_tunnel(addr, &upstream);
+    let first = service.replace();
+    let second = service.replace();
+    // The one in the middle has ended: there is nobody to pass on to.
+    service.log.expect(&format!("process {second}, which has taken over, has ended"), 0);
+    let before = service.log.count();
+    signal(first, "HUP");
+    service.log.expect("a signal was not obeyed: hopgate is stopping", before);
+    signal(first, "INT");
+    drop((client, server));
+
+    let (client, server) = open_tunnel(addr, &upstream);
+    let old = service.replace();
+    service.write_config(&toml("second"));
+    signal(old, "HUP");
+    service.log.expect("configuration reloaded", before);
+    assert_eq!(get(addr), "second");
+    fs::rename(dir.join("access.log"), dir.join("access.log.1")).expect("it is there");
+    signal(old, "USR1");
+    eventually("both processes have opened it anew", || {
+        service.log.all().matches("logs reopened").count() == 2
+    });
+    drop((client, server));
+    eventually("the old process has ended", || !runs(old));
+    let log = fs::read_to_string(dir.join("access.log")).expect("it was opened anew");
+    assert!(log.contains("GET /app/ "), "{log}");
 }
 
 #[test]
@@ -570,11 +609,9 @@ fn sigterm_lets_a_process_drain_on_that_drains_for_another_one() {
     let mut service = Service::start(&toml);
     let (mut client, mut server) = open_tunnel(addr, &upstream);
     let old = service.replace();
-    for order in ["HUP", "USR2"] {
-        let before = service.log.count();
-        signal(old, order);
-        service.log.expect("a signal was not obeyed: hopgate is stopping", before);
-    }
+    let before = service.log.count();
+    signal(old, "USR2");
+    service.log.expect("a signal was not obeyed: hopgate is stopping", before);
     signal(old, "TERM");
     service.log.expect("draining already", 0);
     client.send("still");

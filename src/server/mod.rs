@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -34,6 +35,7 @@ use crate::tls::watch::Watch;
 use health::Health;
 use inherited::{HEALTH, Inherited, LISTEN};
 use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, open, take_over, to_bind};
+use replace::Heir;
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
@@ -180,8 +182,10 @@ impl Server {
         running.begin(predecessor, taken)?;
         while let Some(order) = control.blocking_recv() {
             match order {
-                Control::ReopenLogs if running.is_draining => warn_of_draining(),
                 Control::Replace if running.is_stopping => warn_of_draining(),
+                Control::Reload(_) | Control::ReloadRefused if running.heir.is_some() => {
+                    running.pass_on(Signal::HUP)
+                }
                 Control::Reload(config) if running.successor.is_some() => running.waiting = Some(config),
                 Control::Reload(config) => running.reload(*config),
                 Control::ReloadRefused => running.notifier.reload_refused(counts(&running.shared)),
@@ -225,6 +229,10 @@ struct Running {
     successor: Option<Successor>,
     /// A reload that waits for what becomes of that.
     waiting: Option<Box<Config>>,
+    /// Whether logs were reopened meanwhile.
+    has_reopened: bool,
+    /// The process that has taken over.
+    heir: Option<Heir>,
     /// Over the files of certificates.
     watch: Watch,
     /// Once a certificate is to be ordered.
@@ -310,6 +318,8 @@ impl Running {
             program,
             successor: None,
             waiting: None,
+            has_reopened: false,
+            heir: None,
             watch,
             orders: None,
             passed,
@@ -431,12 +441,16 @@ impl Running {
         }
     }
 
-    fn reopen_logs(&self) {
+    fn reopen_logs(&mut self) {
         for worker in &self.workers {
             let _ = worker.orders.send(Order::FlushLogs);
         }
         self.writer.reopen();
         tracing::info!("logs reopened");
+        self.has_reopened = self.successor.is_some();
+        if self.heir.is_some() {
+            self.pass_on(Signal::USR1);
+        }
     }
 
     /// Begins with what makes others send no more clients, and gives them the time to notice.
