@@ -58,6 +58,8 @@ pub enum Control {
     Replace,
     /// What has become of the process that was started for that.
     Replaced(Outcome),
+    /// The process that has taken over has failed since.
+    HeirFailed,
     /// Finish what was begun, then stop; before that, clients are served for `shutdown_delay`.
     Drain,
     /// That time is over.
@@ -192,6 +194,8 @@ impl Server {
                 Control::ReopenLogs => running.reopen_logs(),
                 Control::Replace => running.replace(),
                 Control::Replaced(outcome) => running.replaced(outcome),
+                Control::HeirFailed if running.ends_for_failed_heir() => break,
+                Control::HeirFailed => {}
                 Control::Drain if running.is_replaced => running.stop_too(),
                 Control::Drain if running.is_stopping => break,
                 Control::Drain => running.stop(),

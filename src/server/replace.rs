@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -111,7 +112,14 @@ impl Running {
         let heir = Heir::of(pid);
         // Before it says so itself, which systemd would not take from anybody else.
         self.notifier.replaced_by(pid);
-        let ended = move |status| tracing::warn!("process {pid}, which has taken over, has ended: {status}");
+        let control = self.control.clone();
+        let ended = move |status: ExitStatus| {
+            tracing::warn!("process {pid}, which has taken over, has ended: {status}");
+            if !status.success() {
+                // The server may have ended by now.
+                let _ = control.send(Control::HeirFailed);
+            }
+        };
         if let Err(error) = successor.go(ended) {
             self.notifier.not_replaced();
             return Err(io::Error::other(format!("the new process is gone: {error}")));
@@ -140,6 +148,17 @@ impl Running {
         if !matches!(sent, Some(Ok(()))) {
             warn_of_draining();
         }
+    }
+
+    /// Whether to end at once: as far as this process knows nobody serves any more. systemd (257) does not see the end of a main process that
+    /// is a child of another one, and takes it for a success when that has drained: `Restart=on-failure` does nothing
+    /// then. After this one's end, it is systemd's own child, and has failed.
+    pub(super) fn ends_for_failed_heir(&self) -> bool {
+        let ends = self.notifier.is_heard();
+        if ends {
+            tracing::error!("this process ends, too: systemd starts another one only then");
+        }
+        ends
     }
 
     /// SIGTERM, while it drains for a process that has taken over: that is what it does already, and it is told for the
