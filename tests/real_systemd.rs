@@ -105,6 +105,35 @@ fn a_restart_behind_named_sockets_refuses_no_connection() {
 }
 
 #[test]
+fn the_service_starts_anew_when_a_process_that_has_taken_over_fails_beside_the_old_one() {
+    let machine = machine(
+        "[[server]]\nlisten = '127.0.0.1:80'\n\
+         location = [{ path = '/', return = '200 here' }, { path = '/slow', proxy_pass = 'http://127.0.0.1:81' }]\n",
+    );
+    // Takes connections, and never answers.
+    machine.write("/etc/systemd/system/slow.socket", "[Socket]\nListenStream=127.0.0.1:81\n");
+    machine.write("/etc/systemd/system/slow.service", "[Service]\nExecStart=/bin/sleep infinity\n");
+    machine.expect(&["systemctl", "daemon-reload"]);
+    machine.expect(&["systemctl", "start", "slow.socket", "hopgate"]);
+    let old = property(&machine, "MainPID");
+    let mut client = machine.curling(&["http://127.0.0.1/slow"]);
+    let _client =
+        Running(client.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("curl can be run"));
+    eventually("a request keeps the process busy", || {
+        machine.run(&["systemctl", "is-active", "slow.service"]).0
+    });
+    machine.expect(&["systemctl", "kill", "--kill-whom=main", "--signal=USR2", "hopgate"]);
+    eventually("another process is the service", || property(&machine, "MainPID") != old);
+    let new = property(&machine, "MainPID");
+    assert!(machine.run(&["test", "-e", &format!("/proc/{old}")]).0, "the old one drains");
+    machine.expect(&["sh", "-c", &format!("kill -s KILL {new}")]);
+    eventually("the service has started anew", || {
+        property(&machine, "NRestarts") == "1" && property(&machine, "SubState") == "running"
+    });
+    assert_eq!(machine.curl(&["http://127.0.0.1/"]).1, "here");
+}
+
+#[test]
 fn a_process_that_is_stuck_is_replaced() {
     let machine = machine(&saying("here", "127.0.0.1:80"));
     machine.write("/etc/systemd/system/hopgate.service.d/soon.conf", "[Service]\nWatchdogSec=1s\n");

@@ -427,6 +427,16 @@ fn without_a_new_process_that_serves_the_old_one_goes_on() {
     assert_eq!(get(addr), "first");
 }
 
+#[test]
+fn a_process_is_replaced_whose_working_directory_is_gone() {
+    let addr = free_addr();
+    let toml = config(1, &[addr.to_string()], "here", "127.0.0.1:1");
+    let shell = "dir=$(mktemp -d) && cd \"$dir\" && rmdir \"$dir\" && exec \"$0\" \"$@\"";
+    let mut service = Service::start_with(&toml, &[], Stdio::null(), shell);
+    service.replace();
+    assert_eq!(get(addr), "here");
+}
+
 /// Keeps a new process from starting until this file is there.
 fn wait_for(file: &Path) -> String {
     format!(
@@ -473,6 +483,109 @@ fn what_is_asked_while_a_new_process_starts_is_done_afterwards() {
     fs::write(&go, "").expect("a file in a directory of its own");
     service.expect_replaced(before);
     service.log.expect("configuration reloaded", before);
+    let reopened = || service.log.all().matches("logs reopened").count();
+    // By the old process twice, and by the new one.
+    eventually("the new process opens its logs, too", || reopened() == 3);
+}
+
+#[test]
+fn a_signal_that_comes_too_late_is_passed_on_to_the_process_that_has_taken_over() {
+    let (addr, upstream, dir) = (free_addr(), Upstream::listen(), Dir::new());
+    let toml = |answer| {
+        let toml = config(1, &[addr.to_string()], answer, upstream.addr()).replace("\"3s\"", "\"1h\"");
+        format!("access_log = \"{}\"\n{toml}", dir.path("access.log"))
+    };
+    let mut service = Service::start(&toml("first"));
+    let (client, server) = open_tunnel(addr, &upstream);
+    let first = service.replace();
+    let second = service.replace();
+    // The one in the middle has ended: there is nobody to pass on to.
+    service.log.expect(&format!("process {second}, which has taken over, has ended"), 0);
+    let before = service.log.count();
+    signal(first, "HUP");
+    service.log.expect("a signal was not obeyed: hopgate is stopping", before);
+    signal(first, "INT");
+    drop((client, server));
+
+    let (client, server) = open_tunnel(addr, &upstream);
+    let old = service.replace();
+    service.write_config(&toml("second"));
+    signal(old, "HUP");
+    service.log.expect("configuration reloaded", before);
+    assert_eq!(get(addr), "second");
+    fs::rename(dir.join("access.log"), dir.join("access.log.1")).expect("it is there");
+    signal(old, "USR1");
+    eventually("both processes have opened it anew", || {
+        service.log.all().matches("logs reopened").count() == 2
+    });
+    drop((client, server));
+    eventually("the old process has ended", || !runs(old));
+    let log = fs::read_to_string(dir.join("access.log")).expect("it was opened anew");
+    assert!(log.contains("GET /app/ "), "{log}");
+}
+
+#[test]
+fn what_a_process_that_has_failed_listens_on_is_free_for_the_reload_that_waits() {
+    let (addr, new, dir) = (free_addr(), free_addr(), Dir::new());
+    let service = Service::start(&config(1, &[addr.to_string()], "first", "127.0.0.1:1"));
+    let go = dir.join("go");
+    // It listens where the next configuration does, says that it has failed, and goes on.
+    service.replace_program(&format!(
+        "exec 3<&0
+        {{ while [ ! -e '{}' ]; do sleep 0.02; done; printf '{{\"type\":\"failed\",\"reason\":\"no\"}}' >&3; }} &
+        exec env -u HOPGATE_TAKEOVER {} run --upstream http://127.0.0.1:1 --listen {new} </dev/null",
+        go.display(),
+        env!("CARGO_BIN_EXE_hopgate"),
+    ));
+    let before = service.log.count();
+    service.signal("USR2");
+    service.log.expect(&format!("listening on {new}"), before);
+    service.write_config(&config(1, &[addr.to_string(), new.to_string()], "second", "127.0.0.1:1"));
+    service.signal("HUP");
+    // A signal that is dealt with at once: the one before has been, too.
+    service.signal("USR1");
+    service.log.expect("logs reopened", before);
+    fs::write(&go, "").expect("a file in a directory of its own");
+    service.log.expect("this one goes on: no", before);
+    service.log.expect("configuration reloaded", before);
+    assert_eq!(get(new), "second");
+}
+
+/// Half of a probe, which is the old process's to answer.
+#[track_caller]
+fn begin_probe(service: &Service, health: SocketAddr) -> Peer {
+    let before = settled(service).0;
+    let mut probe = connect(health);
+    probe.send("GET /readyz HTTP/1.1\r\nHost: a\r\n");
+    eventually("it is accepted", || resources(service.pid).0 > before);
+    probe
+}
+
+#[test]
+fn a_probe_that_has_come_before_is_told_that_the_service_is_ready() {
+    let (addr, health, upstream) = (free_addr(), free_addr(), Upstream::listen());
+    let toml = |timeout| {
+        let toml = config(2, &[addr.to_string()], "here", upstream.addr()).replace("3s", timeout);
+        format!("{toml}[health]\nlisten = \"{health}\"\n")
+    };
+    let mut service = Service::start(&toml("1h"));
+    let (_client, _server) = open_tunnel(addr, &upstream);
+    let mut probe = begin_probe(&service, health);
+    let threads = resources(service.pid).1;
+    service.write_config(&toml("3s"));
+    let old = service.replace();
+    // One for the process that has taken over is new.
+    eventually("the worker without a tunnel has ended", || resources(old).1 <= threads);
+    probe.send("\r\n");
+    assert_eq!(probe.expect_status(200).text(), "ok\n");
+    assert!(!service.log.all().contains("health checks fail"), "{}", service.log.all());
+    signal(old, "INT");
+
+    // Also by a process with nothing else to do.
+    let mut probe = begin_probe(&service, health);
+    service.replace();
+    probe.send("\r\n");
+    assert_eq!(probe.expect_status(200).text(), "ok\n");
 }
 
 #[test]
@@ -496,11 +609,9 @@ fn sigterm_lets_a_process_drain_on_that_drains_for_another_one() {
     let mut service = Service::start(&toml);
     let (mut client, mut server) = open_tunnel(addr, &upstream);
     let old = service.replace();
-    for order in ["HUP", "USR2"] {
-        let before = service.log.count();
-        signal(old, order);
-        service.log.expect("a signal was not obeyed: hopgate is stopping", before);
-    }
+    let before = service.log.count();
+    signal(old, "USR2");
+    service.log.expect("a signal was not obeyed: hopgate is stopping", before);
     signal(old, "TERM");
     service.log.expect("draining already", 0);
     client.send("still");
@@ -553,6 +664,26 @@ fn the_watchdog_hears_of_a_process_as_soon_as_that_is_the_service() {
     }
     service.signal("TERM");
     service.expect_end();
+}
+
+#[test]
+fn a_process_does_not_drain_on_for_one_that_has_failed_if_systemd_is_to_start_another() {
+    let (manager, upstream) = (ServiceManager::listen(), Upstream::listen());
+    for env in [vec![("NOTIFY_SOCKET", manager.name())], vec![]] {
+        let addr = free_addr();
+        let toml = config(1, &[addr.to_string()], "here", upstream.addr()).replace("\"3s\"", "\"1h\"");
+        let mut service = Service::start_with(&toml, &env, Stdio::null(), "exec \"$0\" \"$@\"");
+        let (mut client, mut server) = open_tunnel(addr, &upstream);
+        let old = service.replace();
+        service.signal("KILL");
+        service.log.expect("which has taken over, has ended: signal: 9", 0);
+        if env.is_empty() {
+            client.send("still");
+            server.expect("still");
+            signal(old, "INT");
+        }
+        service.expect_end();
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -51,6 +52,9 @@ const MOST_CONNECTIONS: usize = 64;
 /// Of a request: the smallest that hyper takes.
 const LARGEST_HEAD: usize = 8 << 10;
 
+/// For those who have asked before another process took over; nobody there has to wait for long.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// So that a socket that cannot be accepted on makes no busy loop.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,6 +65,8 @@ pub struct Health {
     /// Of the thread, as soon as there is an address.
     runtime: Option<Runtime>,
     doors: Vec<Door>,
+    /// Whoever accepts or answers holds the other end.
+    answering: (Sender<Infallible>, Receiver<Infallible>),
 }
 
 /// What is known of the process.
@@ -68,6 +74,8 @@ pub struct Health {
 struct Process {
     workers: Arc<[UnboundedSender<Order>]>,
     is_stopping: AtomicBool,
+    /// Another process is the service: this one's workers end one by one, and that says nothing of it.
+    is_replaced: AtomicBool,
     /// The workers that were silent when they were last asked, and when that was.
     silent: Mutex<Option<(Instant, Vec<usize>)>>,
 }
@@ -104,9 +112,11 @@ impl Health {
         let process = Process {
             workers: workers.into(),
             is_stopping: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             silent: Mutex::default(),
         };
-        let mut health = Self { process: Arc::new(process), runtime: None, doors: Vec::new() };
+        let mut health =
+            Self { process: Arc::new(process), runtime: None, doors: Vec::new(), answering: channel() };
         health.open(bound)?;
         Ok(health)
     }
@@ -145,8 +155,9 @@ impl Health {
     }
 
     /// Leaves the probes to a process that has taken over: what this one would answer is not true of the service. The
-    /// files of what `is_taken` are that one's.
+    /// files of what `is_taken` are that one's. Those who have asked here are answered, by the service's word.
     pub fn leave(&mut self, is_taken: impl Fn(&ListenAddress) -> bool) {
+        self.process.is_replaced.store(true, Ordering::Relaxed);
         for mut door in self.doors.drain(..) {
             if is_taken(&door.address)
                 && let Some(file) = door.file.take()
@@ -154,6 +165,14 @@ impl Health {
                 file.leave();
             }
         }
+    }
+
+    /// Waits until those who have asked before [`Health::leave`] are answered, for a moment at most.
+    pub fn finish(&mut self) {
+        // In place of this one's own end.
+        self.answering.0 = channel().0;
+        // Nobody sends: it ends with the last one of them.
+        let _ = self.answering.1.recv_timeout(LAST_ANSWERS);
     }
 
     fn open(&mut self, bound: Vec<Bound>) -> io::Result<()> {
@@ -165,7 +184,8 @@ impl Health {
             // One for each of the workers, of which there is one here.
             for socket in sockets {
                 let _inside = runtime.handle.enter();
-                let accepting = Listening::new(socket, &address)?.accept(Arc::clone(&self.process));
+                let accepting = Listening::new(socket, &address)?
+                    .accept(Arc::clone(&self.process), self.answering.0.clone());
                 let accepting = runtime.handle.spawn(accepting).abort_handle();
                 self.doors.push(Door { address: address.clone(), accepting, file: None, copies: Vec::new() });
             }
@@ -208,16 +228,16 @@ impl Listening {
         })
     }
 
-    async fn accept(self, process: Arc<Process>) {
+    async fn accept(self, process: Arc<Process>, answering: Sender<Infallible>) {
         let mut open = VecDeque::new();
         loop {
-            let process = Arc::clone(&process);
+            let (process, answering) = (Arc::clone(&process), answering.clone());
             let accepted = match &self {
                 Self::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, _)| tokio::spawn(serve(stream, process)))
+                    listener.accept().await.map(|(stream, _)| tokio::spawn(serve(stream, process, answering)))
                 }
                 Self::Unix(listener) => {
-                    listener.accept().await.map(|(stream, _)| tokio::spawn(serve(stream, process)))
+                    listener.accept().await.map(|(stream, _)| tokio::spawn(serve(stream, process, answering)))
                 }
             };
             let Ok(task) = accepted else {
@@ -235,7 +255,11 @@ impl Listening {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, process: Arc<Process>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    process: Arc<Process>,
+    _answering: Sender<Infallible>,
+) {
     let answering = service_fn(|request| {
         let process = Arc::clone(&process);
         async move { Ok::<_, Infallible>(process.answer(&request).await) }
@@ -280,6 +304,10 @@ impl Process {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
+    fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
+    }
+
     /// The workers that do not answer.
     async fn silent(&self) -> Vec<usize> {
         let mut last = self.silent.lock().await;
@@ -288,10 +316,14 @@ impl Process {
         {
             return workers.clone();
         }
-        let (workers, is_stopping) = (Arc::clone(&self.workers), self.is_stopping());
-        let asking = tokio::task::spawn_blocking(move || silent(&workers, ANSWERED_WITHIN, is_stopping));
+        let workers = Arc::clone(&self.workers);
+        let asking = tokio::task::spawn_blocking(move || silent(&workers, ANSWERED_WITHIN, false));
         // It has been told by then why nobody could be asked.
-        let silent = asking.await.unwrap_or_else(|_| (0..self.workers.len()).collect());
+        let mut silent = asking.await.unwrap_or_else(|_| (0..self.workers.len()).collect());
+        // Asked now: they may have been told to end meanwhile.
+        if self.is_stopping() || self.is_replaced() {
+            silent.retain(|&worker| !self.workers[worker].is_closed());
+        }
         let was_well = last.as_ref().is_none_or(|(_, workers)| workers.is_empty());
         if was_well && !silent.is_empty() {
             tracing::error!(workers = ?silent, "workers do not answer: health checks fail");

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -34,6 +35,7 @@ use crate::tls::watch::Watch;
 use health::Health;
 use inherited::{HEALTH, Inherited, LISTEN};
 use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, open, take_over, to_bind};
+use replace::Heir;
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
@@ -56,6 +58,8 @@ pub enum Control {
     Replace,
     /// What has become of the process that was started for that.
     Replaced(Outcome),
+    /// The process that has taken over has failed since.
+    HeirFailed,
     /// Finish what was begun, then stop; before that, clients are served for `shutdown_delay`.
     Drain,
     /// That time is over.
@@ -180,20 +184,27 @@ impl Server {
         running.begin(predecessor, taken)?;
         while let Some(order) = control.blocking_recv() {
             match order {
-                Control::ReopenLogs if running.is_draining => warn_of_draining(),
                 Control::Replace if running.is_stopping => warn_of_draining(),
+                Control::Reload(_) | Control::ReloadRefused if running.heir.is_some() => {
+                    running.pass_on(Signal::HUP)
+                }
                 Control::Reload(config) if running.successor.is_some() => running.waiting = Some(config),
                 Control::Reload(config) => running.reload(*config),
                 Control::ReloadRefused => running.notifier.reload_refused(counts(&running.shared)),
                 Control::ReopenLogs => running.reopen_logs(),
                 Control::Replace => running.replace(),
                 Control::Replaced(outcome) => running.replaced(outcome),
+                Control::HeirFailed if running.ends_for_failed_heir() => break,
+                Control::HeirFailed => {}
                 Control::Drain if running.is_replaced => running.stop_too(),
                 Control::Drain if running.is_stopping => break,
                 Control::Drain => running.stop(),
                 Control::DelayEnded => running.drain(Vec::new()),
                 Control::Kill => break,
-                Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => break,
+                Control::WorkerEnded if running.workers.iter().all(|worker| worker.has_ended()) => {
+                    running.finish_probes();
+                    break;
+                }
                 Control::WorkerEnded => {}
             }
         }
@@ -222,6 +233,10 @@ struct Running {
     successor: Option<Successor>,
     /// A reload that waits for what becomes of that.
     waiting: Option<Box<Config>>,
+    /// Whether logs were reopened meanwhile.
+    has_reopened: bool,
+    /// The process that has taken over.
+    heir: Option<Heir>,
     /// Over the files of certificates.
     watch: Watch,
     /// Once a certificate is to be ordered.
@@ -307,6 +322,8 @@ impl Running {
             program,
             successor: None,
             waiting: None,
+            has_reopened: false,
+            heir: None,
             watch,
             orders: None,
             passed,
@@ -430,12 +447,16 @@ impl Running {
         }
     }
 
-    fn reopen_logs(&self) {
+    fn reopen_logs(&mut self) {
         for worker in &self.workers {
             let _ = worker.orders.send(Order::FlushLogs);
         }
         self.writer.reopen();
         tracing::info!("logs reopened");
+        self.has_reopened = self.successor.is_some();
+        if self.heir.is_some() {
+            self.pass_on(Signal::USR1);
+        }
     }
 
     /// Begins with what makes others send no more clients, and gives them the time to notice.
@@ -480,6 +501,13 @@ impl Running {
         tracing::info!(connections, tunnels, "draining, for at most {timeout:?}");
         for worker in &self.workers {
             let _ = worker.orders.send(Order::Drain { until, left: left.clone() });
+        }
+    }
+
+    /// Answers whoever has asked here whether the service is well, which it is. Without a successor nobody is told so.
+    fn finish_probes(&mut self) {
+        if self.is_replaced {
+            self.health.finish();
         }
     }
 

@@ -2,14 +2,27 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::inherited::{HEALTH, LISTEN, SYSTEMD, name_of};
 use super::listener::SocketFile;
-use super::{Control, Running};
+use super::{Control, Running, warn_of_draining};
 use crate::config::ListenAddress;
 use crate::takeover::{Outcome, SocketName, Successor};
+
+/// The process that has taken over: itself, and not whichever has its number once it has ended.
+#[derive(Debug)]
+pub(super) struct Heir(OwnedFd);
+
+impl Heir {
+    /// Of a child that nobody has waited for. `None` if the system knows no such descriptors, or has none to give.
+    fn of(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+    }
+}
 
 impl Running {
     /// Starts the program anew. What becomes of that comes back as an order.
@@ -70,9 +83,16 @@ impl Running {
     pub(super) fn replaced(&mut self, outcome: Outcome) {
         // Otherwise it was given up meanwhile.
         let Some(successor) = self.successor.take() else { return };
+        let has_reopened = std::mem::take(&mut self.has_reopened);
         let failed = match outcome {
-            Outcome::Ready(taken) => self.hand_over(successor, &taken).err().map(|error| error.to_string()),
-            Outcome::Failed(reason) => Some(reason),
+            Outcome::Ready(taken) => {
+                self.hand_over(successor, &taken, has_reopened).err().map(|error| error.to_string())
+            }
+            Outcome::Failed(reason) => {
+                // Ends it, and with it whatever it has bound: the reload that waits may want the same.
+                drop(successor);
+                Some(reason)
+            }
             Outcome::Ended => Some(format!("the new process has ended without a word, {}", successor.end())),
         };
         let Some(reason) = failed else { return };
@@ -82,21 +102,36 @@ impl Running {
         }
     }
 
-    fn hand_over(&mut self, successor: Successor, taken: &[SocketName]) -> io::Result<()> {
+    fn hand_over(
+        &mut self,
+        successor: Successor,
+        taken: &[SocketName],
+        has_reopened: bool,
+    ) -> io::Result<()> {
         let pid = successor.pid();
+        let heir = Heir::of(pid);
         // Before it says so itself, which systemd would not take from anybody else.
         self.notifier.replaced_by(pid);
-        let ended = move |status| tracing::warn!("process {pid}, which has taken over, has ended: {status}");
+        let control = self.control.clone();
+        let ended = move |status: ExitStatus| {
+            tracing::warn!("process {pid}, which has taken over, has ended: {status}");
+            if !status.success() {
+                // The server may have ended by now.
+                let _ = control.send(Control::HeirFailed);
+            }
+        };
         if let Err(error) = successor.go(ended) {
             self.notifier.not_replaced();
             return Err(io::Error::other(format!("the new process is gone: {error}")));
         }
         tracing::info!("process {pid} has taken over from process {}", std::process::id());
-        if self.waiting.take().is_some()
-            && let Some(new) = i32::try_from(pid).ok().and_then(Pid::from_raw)
-        {
-            // The file may have changed after the new process has read it.
-            let _ = kill_process(new, Signal::HUP);
+        self.heir = heir;
+        // What these were about may have changed after the new process has read or opened it.
+        if self.waiting.take().is_some() {
+            self.pass_on(Signal::HUP);
+        }
+        if has_reopened {
+            self.pass_on(Signal::USR1);
         }
         (self.is_stopping, self.is_replaced) = (true, true);
         self.health.leave(|address| is_taken(taken, HEALTH, address));
@@ -104,6 +139,26 @@ impl Running {
         let left = addresses.filter(|address| is_taken(taken, LISTEN, address)).cloned().collect();
         self.drain(left);
         Ok(())
+    }
+
+    /// Sends a signal on to the process that has taken over: it was meant for the service, and whoever has sent it did
+    /// not know yet which process that is.
+    pub(super) fn pass_on(&self, signal: Signal) {
+        let sent = self.heir.as_ref().map(|Heir(process)| pidfd_send_signal(process, signal));
+        if !matches!(sent, Some(Ok(()))) {
+            warn_of_draining();
+        }
+    }
+
+    /// Whether to end at once: as far as this process knows nobody serves any more. systemd (257) does not see the end of a main process that
+    /// is a child of another one, and takes it for a success when that has drained: `Restart=on-failure` does nothing
+    /// then. After this one's end, it is systemd's own child, and has failed.
+    pub(super) fn ends_for_failed_heir(&self) -> bool {
+        let ends = self.notifier.is_heard();
+        if ends {
+            tracing::error!("this process ends, too: systemd starts another one only then");
+        }
+        ends
     }
 
     /// SIGTERM, while it drains for a process that has taken over: that is what it does already, and it is told for the

@@ -165,7 +165,8 @@ impl Worker {
                 match orders.recv().await {
                     Some(Order::Kill) | None => break,
                     Some(Order::Answer { worker, to }) => answer(worker, &to),
-                    Some(Order::Reload { .. } | Order::Drain { .. } | Order::FlushLogs) => {}
+                    Some(Order::FlushLogs) => self.local.lines.flush(),
+                    Some(Order::Reload { .. } | Order::Drain { .. }) => {}
                 }
             }
         };

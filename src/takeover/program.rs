@@ -23,20 +23,23 @@ impl Program {
         let mut arguments = std::env::args_os();
         let name = arguments.next().unwrap_or_default();
         let running = std::env::current_exe()?;
-        let path = named(Path::new(&name), &running)?.unwrap_or(running);
+        let path = named(Path::new(&name), &running).unwrap_or(running);
         Ok(Self { path, arguments: arguments.collect() })
     }
 }
 
 /// The path that a name means, as a shell understands it, if that is where `running` is.
-fn named(name: &Path, running: &Path) -> io::Result<Option<PathBuf>> {
+fn named(name: &Path, running: &Path) -> Option<PathBuf> {
     let mut candidates = Vec::new();
-    if name.as_os_str().as_bytes().contains(&b'/') {
-        candidates.push(std::env::current_dir()?.join(name));
+    if name.is_absolute() {
+        candidates.push(name.to_owned());
+    } else if name.as_os_str().as_bytes().contains(&b'/') {
+        // The working directory may have been removed.
+        candidates.extend(std::env::current_dir().ok().map(|folder| folder.join(name)));
     } else if let Some(folders) = std::env::var_os("PATH") {
         candidates.extend(std::env::split_paths(&folders).map(|folder| folder.join(name)));
     }
-    Ok(candidates.into_iter().find(|path| path.canonicalize().is_ok_and(|found| found == running)))
+    candidates.into_iter().find(|path| path.canonicalize().is_ok_and(|found| found == running))
 }
 
 #[cfg(test)]
@@ -46,9 +49,9 @@ mod tests {
     #[test]
     fn a_program_is_started_by_the_name_that_leads_to_it() {
         let sh = Path::new("/bin/sh").canonicalize().unwrap();
-        assert_eq!(named(Path::new("/bin/sh"), &sh).unwrap().unwrap(), Path::new("/bin/sh"));
-        assert!(named(Path::new("sh"), &sh).unwrap().unwrap().ends_with("sh"));
-        assert_eq!(named(Path::new("/bin/sh"), Path::new("/other")).unwrap(), None);
-        assert_eq!(named(Path::new("no such name"), &sh).unwrap(), None);
+        assert_eq!(named(Path::new("/bin/sh"), &sh).unwrap(), Path::new("/bin/sh"));
+        assert!(named(Path::new("sh"), &sh).unwrap().ends_with("sh"));
+        assert_eq!(named(Path::new("/bin/sh"), Path::new("/other")), None);
+        assert_eq!(named(Path::new("no such name"), &sh), None);
     }
 }

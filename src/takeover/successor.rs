@@ -2,8 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::message::{Channel, Message, Silence, SocketName, VERSION};
 use super::{Program, VARIABLE};
@@ -70,18 +73,21 @@ impl Successor {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// Lets it be the service from now on; `ended` is called if it ends before this process does.
+    /// Lets it be the service from now on; `ended` is called if it ends before this process does. If it fails, whoever
+    /// this process is a child of learns so by its end: it becomes the parent of what nobody has waited for.
     ///
     /// # Errors
     /// It is gone.
-    pub fn go(mut self, ended: impl FnOnce(String) + Send + 'static) -> io::Result<()> {
+    pub fn go(mut self, ended: impl FnOnce(ExitStatus) + Send + 'static) -> io::Result<()> {
         self.channel.send(&Message::Go, &[], SENT_WITHIN)?;
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        // Somebody has to wait for it, so that it is no zombie.
         let waiting = std::thread::Builder::new().name("takeover".into()).spawn(move || {
-            if let Ok(status) = child.wait() {
-                ended(status.to_string());
+            let Ok(status) = wait_and_leave(&child) else { return };
+            if status.success() {
+                // Nobody misses it, and it would be a zombie until this process ends.
+                let _ = child.wait();
             }
+            ended(status);
         });
         if let Err(error) = waiting {
             tracing::debug!(%error, "nobody waits for the process that has taken over");
@@ -110,6 +116,22 @@ impl Drop for Successor {
             let _ = child.wait();
         }
     }
+}
+
+/// Waits for the end of a child, and leaves it to be waited for again.
+fn wait_and_leave(child: &Child) -> io::Result<ExitStatus> {
+    let ended = loop {
+        match waitid(WaitId::Pid(Pid::from_child(child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Ok(Some(ended)) => break ended,
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    // As wait(2) has it.
+    Ok(ExitStatus::from_raw(match ended.terminating_signal() {
+        Some(signal) => signal,
+        None => ended.exit_status().unwrap_or_default() << 8,
+    }))
 }
 
 fn hand_over(channel: &Channel, sockets: &[(SocketName, OwnedFd)]) -> Outcome {
