@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Dir, Dns, Hopgate, Peer, Upstream, eventually, handshake, switching};
+use support::{Dir, Dns, Hopgate, Peer, Upstream, eventually, handshake, silent_addr, switching};
 
 /// The same port on several addresses of loopback, as containers have it that take each other's place.
 fn upstreams<const N: usize>(ips: [&str; N]) -> (u16, [Upstream; N]) {
@@ -229,6 +229,25 @@ fn a_server_that_says_nothing_is_a_502_after_resolver_timeout() {
     assert_eq!(hopgate.get("/").0, 502);
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     hopgate.wait_for_log("WARN `app.example` does not resolve: no answer within `resolver_timeout`");
+}
+
+#[test]
+fn a_request_that_waits_for_a_server_that_has_gone_meanwhile_goes_on_elsewhere() {
+    let (silent, _full) = silent_addr();
+    let new = Upstream::listen_at(format!("127.0.0.3:{}", silent.port()).parse().expect("an address"));
+    let dns = Dns::start();
+    dns.set("app.example", 1, &[&silent.ip().to_string()]);
+    let url = format!("http://app.example:{}", silent.port());
+    let hopgate = Hopgate::start(&config(&dns.resolver(""), &url, "proxy_connect_timeout = \"4s\""));
+    hopgate.wait_for_log(&format!("`app.example` is {}", silent.ip()));
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    dns.set("app.example", 1, &["127.0.0.3"]);
+    hopgate.wait_for_log("`app.example` is 127.0.0.3");
+    let mut peer = new.accept();
+    peer.head();
+    peer.respond_and_close("ok");
+    client.expect_status(200);
 }
 
 #[test]
