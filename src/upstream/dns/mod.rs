@@ -141,7 +141,7 @@ impl Asker {
     }
 
     fn with(rules: ResolverRules, resolv_conf: &Path, hosts: &Path) -> Self {
-        let system = System::new(PathBuf::from(resolv_conf), PathBuf::from(hosts));
+        let system = System::new(PathBuf::from(resolv_conf), PathBuf::from(hosts), rules.timeout);
         Self { rules, system, own: Mutex::default() }
     }
 
@@ -199,7 +199,7 @@ impl Asker {
                 UpstreamAddress::Service(_) | UpstreamAddress::Unix(_) => {}
             }
         }
-        let client = Arc::new(Client::of_addresses(&servers)?);
+        let client = Arc::new(Client::of_addresses(&servers, self.rules.timeout)?);
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
         Ok(client)
     }
