@@ -339,7 +339,11 @@ impl Answer {
     ) -> Result<Self, LookupError> {
         found.sort();
         found.dedup_by(|one, other| (one.ip, one.port) == (other.ip, other.port));
-        found.truncate(MOST_FOUND);
+        if found.len() > MOST_FOUND {
+            found.sort_by_key(|found| found.is_backup);
+            found.truncate(MOST_FOUND);
+            found.sort();
+        }
         match found.is_empty() {
             true => Err(LookupError::NoRecords),
             false => Ok(Self { found, ttl, lacks }),
@@ -418,5 +422,21 @@ mod tests {
         assert_eq!(answer.ttl, Duration::from_secs(5));
         let none = of_records(&records[..1], vec![Err(LookupError::NoName)], Duration::ZERO);
         assert_eq!(none.unwrap_err(), LookupError::NoName);
+    }
+
+    #[test]
+    fn of_records_for_one_address_the_best_counts_and_backups_are_left_out_first() {
+        let found = |last: u8, is_backup: bool, weight| Found {
+            ip: [10, 0, u8::from(!is_backup), last].into(),
+            port: Some(80),
+            is_backup,
+            weight,
+        };
+        let one = Found { ip: [10, 0, 1, 1].into(), ..found(1, true, 1) };
+        let answer = Answer::of(vec![one, found(1, false, 9)], Duration::ZERO, None).unwrap();
+        assert_eq!(answer.found, [found(1, false, 9)]);
+        let many = (0..=255).flat_map(|last| [found(last, false, 1), found(last, true, 1)]);
+        let answer = Answer::of(many.collect(), Duration::ZERO, None).unwrap();
+        assert!(answer.found.len() == MOST_FOUND && answer.found.iter().all(|found| !found.is_backup));
     }
 }

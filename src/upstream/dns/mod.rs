@@ -60,10 +60,11 @@ pub struct Found {
     pub ip: IpAddr,
     /// Its port, if it is an SRV record that tells it.
     pub port: Option<u16>,
+    /// Whether others come first by the priority of their SRV record. Of records for one address the one with the best
+    /// priority counts.
+    pub is_backup: bool,
     /// Its weight in the SRV record, at least 1.
     pub weight: u32,
-    /// Whether others come first by the priority of their SRV record.
-    pub is_backup: bool,
 }
 
 /// A kind of addresses.
