@@ -120,3 +120,53 @@ fn a_process_that_is_stuck_is_replaced() {
     let log = machine.expect(&["journalctl", "--no-pager", "--unit=hopgate"]);
     assert!(log.contains("Watchdog timeout"), "{log}");
 }
+
+#[test]
+fn a_new_process_takes_over_in_the_sandbox_and_is_the_service_from_then_on() {
+    // An expression, which may not be compiled to machine code there; and the folders that the unit has.
+    let config = |word: &str| {
+        format!(
+            "access_log = '/var/log/hopgate/access.log'\n\
+             [[server]]\nlisten = ['127.0.0.1:80', 'fd:web', 'unix:/run/hopgate/web.sock']\n\
+             [[server.location]]\npath = '~ ^/([a-z]+)$'\nreturn = '200 \"$1 {word}\"'\n"
+        )
+    };
+    let machine = machine(&config("first"));
+    let socket = "[Socket]\nFileDescriptorName=web\nListenStream=127.0.0.1:81\n";
+    machine.write("/etc/systemd/system/hopgate.socket", socket);
+    machine.write("/etc/systemd/system/hopgate.service.d/soon.conf", "[Service]\nWatchdogSec=2s\n");
+    machine.expect(&["systemctl", "daemon-reload"]);
+    machine.expect(&["systemctl", "start", "hopgate.socket", "hopgate"]);
+    let expect_answers = |word: &str| {
+        for port in [80, 81] {
+            let url = format!("http://127.0.0.1:{port}/here");
+            assert_eq!(machine.curl(&[&url]).1, format!("here {word}"), "{url}");
+        }
+        machine.expect(&["test", "-S", "/run/hopgate/web.sock"]);
+    };
+    expect_answers("first");
+    for word in ["second", "third"] {
+        let before = property(&machine, "MainPID");
+        machine.write(CONFIG, &config(word));
+        machine.expect(&["systemctl", "kill", "--kill-whom=main", "--signal=USR2", "hopgate"]);
+        eventually("another process is the service", || property(&machine, "MainPID") != before);
+        let old = format!("/proc/{before}");
+        eventually("the old one has ended", || !machine.run(&["test", "-e", &old]).0);
+        expect_answers(word);
+    }
+
+    let process = property(&machine, "MainPID");
+    let fed = || property(&machine, "WatchdogTimestampMonotonic");
+    for _ in 0..2 {
+        let before = fed();
+        eventually("systemd hears that all is well", || fed() != before);
+    }
+    machine.write(CONFIG, &config("fourth"));
+    machine.expect(&["systemctl", "reload", "hopgate"]);
+    expect_answers("fourth");
+    let journal = machine.expect(&["journalctl", "--no-pager", "--unit=hopgate"]);
+    assert_eq!(property(&machine, "MainPID"), process, "{journal}");
+    let log = || machine.run(&["cat", "/var/log/hopgate/access.log"]).1;
+    let is_answer = |line: &&str| line.contains("\"GET /here HTTP/1.1\" 200 ");
+    eventually("every request has its line", || log().lines().filter(is_answer).count() == 8);
+}

@@ -539,6 +539,23 @@ fn systemd_is_told_which_process_the_service_is() {
 }
 
 #[test]
+fn the_watchdog_hears_of_a_process_as_soon_as_that_is_the_service() {
+    let (manager, addr) = (ServiceManager::listen(), free_addr());
+    // By itself it would be told in half of this time, which is longer than anything is waited for here.
+    let env = [("NOTIFY_SOCKET", manager.name()), ("WATCHDOG_USEC", "60000000")];
+    let toml = config(2, &[addr.to_string()], "here", "127.0.0.1:1");
+    let mut service = Service::start_with(&toml, &env, Stdio::null(), "exec \"$0\" \"$@\"");
+    manager.expect("READY=1");
+    for _ in 0..2 {
+        service.replace();
+        manager.expect(&format!("MAINPID={}", service.pid));
+        manager.expect("WATCHDOG=1");
+    }
+    service.signal("TERM");
+    service.expect_end();
+}
+
+#[test]
 fn the_sockets_of_systemd_are_handed_over_and_stay_systemds() {
     let (held, other) = (TcpListener::bind("127.0.0.1:0").expect("a port"), free_addr());
     let addr = held.local_addr().expect("its address");

@@ -61,6 +61,10 @@ impl Target {
         let Some(rest) = text.strip_prefix("http://") else {
             return match text.contains("://") {
                 true => Err(wrong(text)),
+                false if text.contains('/') && !text.starts_with("unix:") => {
+                    let help = Some(format!("write `http://{text}`"));
+                    Err(Wrong { message: format!("`{text}` is no URL of http"), help })
+                }
                 false => Self::of_text(text),
             };
         };
@@ -121,7 +125,9 @@ pub fn health(arguments: &HealthArgs) -> u8 {
 
 /// The first address of a file; what is wrong has been said if there is none.
 fn of_file(file: &Path) -> Result<Target, u8> {
-    let addresses = Config::load_health(file).map_err(|mistakes| report(&mistakes))?;
+    let addresses = Config::load_health(file).map_err(|mistakes| {
+        report(&mistakes.or("say whom to ask: `--url http://127.0.0.1:9180` (HOPGATE_HEALTH)"))
+    })?;
     let say = |message: &str| {
         let _ = writeln!(io::stderr(), "{}: {message}", file.display());
         EXIT_CONFIG
@@ -228,6 +234,7 @@ mod tests {
             ("https://127.0.0.1", None),
             ("http://", None),
             ("hopgate:80", None),
+            ("127.0.0.1:9180/readyz", None),
             ("", None),
         ];
         for (text, expected) in rows {

@@ -18,6 +18,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -160,12 +161,12 @@ Examples:
   hopgate run --listen 8080 --listen '[::]:8080' --upstream http://app:3000
   hopgate run --listen unix:/run/hopgate.sock --upstream http://unix:/run/app.sock --workers 2
 
-In place of flags, these variables of the environment are taken; a flag wins, and an empty one counts as unset:
-  HOPGATE_CONFIG     --config
-  HOPGATE_UPSTREAM   --upstream
-  HOPGATE_LISTEN     --listen, several separated by commas or spaces
-  HOPGATE_HEALTH     --health, the same
-  HOPGATE_WORKERS    --workers
+Environment:
+  HOPGATE_CONFIG     in place of --config; a flag wins, and an empty variable counts as unset
+  HOPGATE_UPSTREAM   in place of --upstream
+  HOPGATE_LISTEN     in place of --listen, several separated by commas or spaces
+  HOPGATE_HEALTH     in place of --health, the same
+  HOPGATE_WORKERS    in place of --workers
   RUST_LOG           the level of the error log, whatever the configuration says";
 
 const HEALTH_HELP: &str = "\
@@ -174,8 +175,9 @@ Examples:
   hopgate health --ready                 also: is it to be sent clients?
   hopgate health --url http://127.0.0.1:9180
 
-Without --url and --config the environment is asked as by `hopgate run`: HOPGATE_CONFIG, or HOPGATE_HEALTH
-if there is no file.
+Environment:
+  HOPGATE_CONFIG     in place of --config
+  HOPGATE_HEALTH     in place of --url, if there is no file
 
 Exit codes:
   0   it has answered 200
@@ -190,7 +192,7 @@ Examples:
 const IMPORT_HELP: &str = "\
 Examples:
   hopgate import /etc/nginx/nginx.conf --output hopgate.toml
-  hopgate import site.conf                a `server`, or a `location` alone, as pasted from an article
+  hopgate import site.conf                a `server` or a `location` alone, as articles have it
 
 Exit codes:
   0   what was printed is a valid configuration
@@ -239,7 +241,8 @@ pub struct RunArgs {
     pub listen: Vec<ListenAddress>,
     /// Where all requests go without a file
     ///
-    /// `http://HOST[:PORT][/PATH]`, `https://…`, or `http://unix:/path`.
+    /// `http://HOST[:PORT][/PATH]`, the same with `https`, `http://unix:/path`, or `srv+http://NAME` for the servers
+    /// that SRV records name.
     #[arg(long, value_name = "URL", value_parser = upstream)]
     pub upstream: Option<String>,
     /// How many workers, each with its own thread; instead of `workers` in the file
@@ -365,7 +368,7 @@ pub struct CompletionsArgs {
 #[derive(Args, Clone, Debug)]
 pub struct ManArgs {
     /// One of hopgate's commands
-    #[arg(value_name = "COMMAND", value_parser = man::command)]
+    #[arg(value_name = "COMMAND", value_parser = PossibleValuesParser::new(man::COMMANDS))]
     pub command: Option<String>,
     /// Write all pages into this directory, instead of one to standard output
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
@@ -389,7 +392,10 @@ impl RunArgs {
         let config = match (&self.upstream, self.listen.as_slice()) {
             (Some(url), []) => Config::quick(&[default_listen()], url),
             (Some(url), listen) => Config::quick(listen, url),
-            (None, _) => Config::load(file_or_default(self.config.as_deref())),
+            (None, _) => Config::load(file_or_default(self.config.as_deref())).map_err(|errors| {
+                errors
+                    .or("run without one: `hopgate run --upstream http://127.0.0.1:3000` (HOPGATE_UPSTREAM)")
+            }),
         };
         let config = match self.health.as_slice() {
             [] => config,
@@ -483,7 +489,10 @@ fn patience(text: &str) -> Result<Duration, Wrong> {
 /// As in the file: from 1 to 1024.
 fn workers(text: &str) -> Result<NonZeroUsize, Wrong> {
     let number = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= 1024);
-    number.ok_or_else(|| Wrong { message: "it must be a number from 1 to 1024".to_owned(), help: None })
+    number.ok_or_else(|| Wrong {
+        message: format!("`{text}` is not a number from 1 to 1024"),
+        help: (text == "auto").then(|| "leave it out for one for each processor".to_owned()),
+    })
 }
 
 #[cfg(test)]
@@ -583,7 +592,7 @@ mod tests {
                 "error: HOPGATE_UPSTREAM: `foo` is not a URL; write `http://foo`",
             ),
             (&[app, ("HOPGATE_LISTEN", "1, x:y")], "error: HOPGATE_LISTEN: "),
-            (&[app, ("HOPGATE_WORKERS", "0")], "error: HOPGATE_WORKERS: it must be a number from 1 to 1024"),
+            (&[app, ("HOPGATE_WORKERS", "0")], "error: HOPGATE_WORKERS: `0` is not a number from 1 to 1024"),
             (
                 &[app, ("HOPGATE_LISTEN", "1 1")],
                 "error: HOPGATE_LISTEN: this server listens on 0.0.0.0:1 twice",

@@ -148,15 +148,24 @@ impl ConfigErrors {
     pub fn unreadable(path: &Path, error: &io::Error) -> Self {
         let message = format!("cannot read {}: {error}", path.display());
         let help = match error.kind() {
-            io::ErrorKind::NotFound => Some(
-                "name another file with `--config FILE` (HOPGATE_CONFIG), or run without one: \
-                 `hopgate run --upstream http://127.0.0.1:3000` (HOPGATE_UPSTREAM)",
-            ),
+            io::ErrorKind::NotFound => Some("name another file with `--config FILE` (HOPGATE_CONFIG)"),
             io::ErrorKind::PermissionDenied => Some("let the user that hopgate runs as read it"),
             io::ErrorKind::IsADirectory => Some("name the file in it"),
             _ => None,
         };
         Self { source: Source::Unreadable, mistakes: vec![Mistake::new(0..0, message).maybe_help(help)] }
+    }
+
+    /// Says what else there is to do if there is no such file.
+    #[must_use]
+    pub fn or(mut self, instead: &str) -> Self {
+        if let (Source::Unreadable, [Mistake { help: Some(help), .. }]) =
+            (&self.source, self.mistakes.as_mut_slice())
+            && help.contains("--config")
+        {
+            *help = format!("{help}, or {instead}");
+        }
+        self
     }
 
     /// The file is not a text.

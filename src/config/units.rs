@@ -193,10 +193,11 @@ pub fn upstream_address(text: &str) -> Result<UpstreamAddress, Wrong> {
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or_default();
-        return Err(Wrong::new(
-            format!("`{text}` is a URL, here an address is needed"),
-            format!("leave `{scheme}://` out: `\"{rest}\"`"),
-        ));
+        let help = match srv_name(rest) {
+            Some((service, name)) => format!("write `\"{name} service={service}\"`"),
+            None => format!("leave `{scheme}://` out: `\"{rest}\"`"),
+        };
+        return Err(Wrong::new(format!("`{text}` is a URL, here an address is needed"), help));
     }
     if text.starts_with('/') {
         return Err(Wrong::new(format!("`{text}` is a path"), format!("write `\"unix:{text}\"`")));
@@ -236,6 +237,15 @@ pub fn named_or_ip(host: &str, port: u16) -> Result<UpstreamAddress, Wrong> {
         return Err(Wrong::new(format!("`{host}` is not a host"), help));
     }
     Ok(UpstreamAddress::Name { host: host.to_ascii_lowercase(), port })
+}
+
+/// The two halves of what can only be the name of SRV records (RFC 2782): `_http._tcp` and `app.example`. No host is
+/// called so, and no address would be found.
+pub fn srv_name(host: &str) -> Option<(&str, &str)> {
+    let (service, rest) = host.split_once('.').filter(|(service, _)| service.starts_with('_'))?;
+    let (protocol, name) = rest.split_once('.')?;
+    let is_known = ["_tcp", "_udp"].iter().any(|known| protocol.eq_ignore_ascii_case(known));
+    (is_known && !name.is_empty()).then(|| (&host[..service.len() + 1 + protocol.len()], name))
 }
 
 /// Splits `host:port` and `[v6]:port`; the port may be missing, the brackets stay.

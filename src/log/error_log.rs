@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::{journal, open};
 use crate::config::{ErrorLog, LogTarget};
@@ -51,10 +52,12 @@ impl ErrorLogWriter {
     pub fn install(config: &ErrorLog) -> io::Result<Self> {
         let writer = Self { target: config.target.clone(), queue: Arc::default() };
         writer.reopen()?;
-        let wanted = EnvFilter::try_from_default_env();
-        let is_misunderstood = wanted.is_err() && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
+        let said = std::env::var_os(EnvFilter::DEFAULT_ENV);
+        let is_known = said.as_ref().and_then(|said| said.to_str()).is_some_and(names_levels);
+        let wanted = EnvFilter::try_from_default_env().ok().filter(|_| is_known);
+        let is_misunderstood = wanted.is_none() && said.is_some_and(|said| !said.is_empty());
         // What h2 has to say of a flood is said here already, once and with the number of the connection.
-        let filter = wanted.unwrap_or_else(|_| EnvFilter::new(format!("{},h2=error", config.level)));
+        let filter = wanted.unwrap_or_else(|| EnvFilter::new(format!("{},h2=error", config.level)));
         let is_terminal =
             matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
         let lines = tracing_subscriber::fmt()
@@ -97,6 +100,16 @@ impl ErrorLogWriter {
         // Written or not, there is nothing more to wait for.
         let _ = self.queue.changed.wait_timeout_while(self.queue.waiting(), FLUSH_WITHIN, is_busy);
     }
+}
+
+/// Whether every word of `RUST_LOG` that stands alone is a level. `tracing` takes any other for the name of a part of
+/// a program, and `wran` for the wish to hear of nothing else: no error would ever be told.
+fn names_levels(said: &str) -> bool {
+    // An empty word is a level to `tracing`, `error`.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    said.split(',')
+        .map(str::trim)
+        .all(|word| word.contains(['=', '[']) || word == "hopgate" || is_level(word))
 }
 
 impl Queue {
@@ -148,5 +161,20 @@ impl Write for &Queue {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_no_filter() {
+        for right in ["debug", "WARN", "off", "hopgate", "info,h2=debug", "hopgate[x]=trace, error"] {
+            assert!(names_levels(right), "{right}");
+        }
+        for wrong in ["wran", "", "info,blah", "warning"] {
+            assert!(!names_levels(wrong), "{wrong}");
+        }
     }
 }

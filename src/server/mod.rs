@@ -335,6 +335,8 @@ impl Running {
                 // Killed, perhaps. Its sockets are here.
                 Err(error) => tracing::warn!("serving without a word from process {pid}: {error}"),
             }
+            // The predecessor's last word may be old, and the watchdog of this process has said nothing that counts yet.
+            self.notifier.alive();
         }
         // Only now: what a CA asks comes to the process that has ordered.
         self.order_certificates();

@@ -172,9 +172,11 @@ impl Notifier {
         });
     }
 
-    /// All workers are alive.
+    /// All workers are alive, if systemd asks for it.
     pub fn alive(&self) {
-        self.tell(|_| "WATCHDOG=1".to_owned());
+        if self.watchdog().is_some() {
+            self.tell(|_| "WATCHDOG=1".to_owned());
+        }
     }
 
     /// Sends what `message` makes, unless that is nothing. One at a time, so that they arrive in the order in which

@@ -34,6 +34,8 @@ const LAST_FOR: Duration = Duration::from_secs(10);
 /// The most names that are known: far more than a configuration has, but clients may name hosts, too, where a
 /// `proxy_pass` has variables.
 const MOST: usize = 1024;
+/// The most addresses that are known to have gone from the answers of such names.
+const MOST_LEFT: usize = 4096;
 
 /// What is known of names, shared by all workers.
 #[derive(Debug, Default)]
@@ -271,7 +273,7 @@ impl Known {
                 let is_other = before.as_ref().is_none_or(|before| before.found != answer.found);
                 let answer = Arc::new(answer);
                 entry.good = Some(Arc::clone(&answer));
-                self.note_left(before.as_deref(), &answer, now);
+                self.note_left(before.as_deref(), &answer, now, entry.is_watched);
                 let told = (is_other || is_back).then(|| Told::Now(Arc::clone(&answer)));
                 (Some(answer), waiting, told)
             }
@@ -285,13 +287,14 @@ impl Known {
         }
     }
 
-    fn note_left(&self, before: Option<&Answer>, answer: &Answer, now: Instant) {
+    /// Those of names that clients have made up only while there are few: else their connections stay until they are idle.
+    fn note_left(&self, before: Option<&Answer>, answer: &Answer, now: Instant, is_watched: bool) {
         let mut left = self.left();
         // By then idle connections are long closed.
         left.retain(|_, at| now.saturating_duration_since(*at) < Duration::from_secs(24 * 3600));
         for found in before.into_iter().flat_map(|before| &before.found) {
             let stays = answer.found.iter().any(|now| (now.ip, now.port) == (found.ip, found.port));
-            if !stays {
+            if !stays && (is_watched || left.len() < MOST_LEFT) {
                 left.insert((found.ip, found.port), now);
             }
         }

@@ -8,6 +8,7 @@ use serde_spanned::Spanned;
 use super::Check;
 use crate::config::error::Mistake;
 use crate::config::file::{Listen, Server, TextOr, Value};
+use crate::config::read::nearest;
 use crate::config::units::{self, Wrong};
 use crate::config::{self, ListenAddress, Listener};
 use crate::routing::host::{ServerName, ServerNames};
@@ -273,11 +274,16 @@ fn known_parameter(parameter: &str, address: &str, all: &[&str]) -> Result<(), (
         "quic" => say(format!("`{name}` is not supported yet"), &right()),
         "reuseport" | "deferred" | "backlog" | "rcvbuf" | "sndbuf" | "so_keepalive" | "ipv6only" | "bind"
         | "fastopen" => say(format!("`{name}` is needless in hopgate"), &right()),
-        _ => say(
-            format!("`{parameter}` is not known in `listen`"),
-            "an address may be followed by `ssl` (TLS), `http2`, `proxy_protocol` and `default_server`; several addresses \
+        _ => match nearest(name, &PARAMETERS) {
+            Some(meant) => {
+                say(format!("`{parameter}` is not known in `listen`"), &format!("did you mean `{meant}`?"))
+            }
+            None => say(
+                format!("`{parameter}` is not known in `listen`"),
+                "an address may be followed by `ssl` (TLS), `http2`, `proxy_protocol` and `default_server`; several addresses \
              are written as an array",
-        ),
+            ),
+        },
     }
 }
 

@@ -147,6 +147,12 @@ impl Check<'_> {
             self.no_such_upstream(written, scheme, host);
             return None;
         }
+        if units::srv_name(host).is_some() {
+            let message = format!("`proxy_pass`: `{host}` is the name of SRV records, not of a host");
+            let help = format!("write `\"srv+{}://{host}\"`", scheme.name());
+            self.mistakes.push(Mistake::new(written.span(), message).help(help));
+            return None;
+        }
         match units::named_or_ip(host, port.unwrap_or(scheme.port())) {
             Ok(address) => Some(self.upstreams.single(address, written.span())),
             Err(Wrong { message, help }) => {
@@ -215,6 +221,10 @@ fn parse(text: &str) -> Result<Url<'_>, Refusal> {
                 &format!("`{other}` is not a scheme that is known"),
                 format!("write `\"{srv}http://{rest}\"`"),
             );
+        }
+        "srv" | "http+srv" => {
+            let message = format!("`{scheme}` is not a scheme that is known");
+            return refused(&message, format!("write `\"srv+http://{rest}\"`"));
         }
         other => {
             let message = format!("upstreams are spoken to in HTTP, not in `{other}`");

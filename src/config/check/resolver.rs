@@ -53,6 +53,10 @@ fn take(word: &str, rules: &mut ResolverRules) -> Result<(), Wrong> {
     if clean != word {
         return Err(Wrong::new("there is no `;` at the end of a value", format!("write `{clean}`")));
     }
+    if word.starts_with('=') || word.ends_with('=') {
+        let help = "write a parameter without blanks: `valid=30s`, `ipv6=off`";
+        return Err(Wrong::new(format!("`resolver`: there is nothing to go with `{word}`"), help));
+    }
     let Some((name, value)) = word.split_once('=') else {
         let server = server(word)
             .map_err(|wrong| Wrong { message: format!("`resolver`: {}", wrong.message), ..wrong })?;

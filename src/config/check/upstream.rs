@@ -215,23 +215,32 @@ fn balance(
 /// Each unit of weight is 160 points on the ring.
 const MOST_ON_A_RING: u64 = 10_000;
 
+/// What may stand behind the key of `hash`.
+const METHODS: [&str; 2] = ["consistent", "rendezvous"];
+
 /// `"KEY"`, `"KEY consistent"` or `"KEY rendezvous"`.
 fn hash_by(written: &Spanned<String>, names: &mut Names, mistakes: &mut Vec<Mistake>) -> Option<Balance> {
     let text = written.get_ref().trim();
     let (before, last) = text.rsplit_once(char::is_whitespace).unwrap_or(("", text));
-    let (key, method) = match last {
-        "consistent" | "rendezvous" => (before.trim_end(), last),
-        _ => (text, ""),
-    };
+    let (key, method) = if METHODS.contains(&last) { (before.trim_end(), last) } else { (text, "") };
     if key.is_empty() {
         let mistake = Mistake::new(written.span(), "`hash` has no key to choose a server by");
-        mistakes.push(mistake.help("write `hash = \"$request_uri consistent\"`"));
+        let right = if method.is_empty() { "consistent" } else { method };
+        mistakes.push(mistake.help(format!("write `hash = \"$request_uri {right}\"`")));
+        return None;
+    }
+    if let Some((key, other)) =
+        key.rsplit_once(char::is_whitespace).filter(|(_, word)| METHODS.contains(word))
+    {
+        let message = format!("`hash` has one method behind its key, not `{other}` and `{method}`");
+        let help = format!("write `hash = \"{} {method}\"`", key.trim_end());
+        mistakes.push(Mistake::new(written.span(), message).help(help));
         return None;
     }
     if method.is_empty() && !before.is_empty() && last.chars().all(|c| c.is_ascii_alphabetic()) {
         let key = before.trim_end();
         let mistake = Mistake::new(written.span(), format!("`hash` does not know `{last}` behind its key"));
-        mistakes.push(mistake.help(match nearest(last, &["consistent", "rendezvous"]) {
+        mistakes.push(mistake.help(match nearest(last, &METHODS) {
             Some(method) => format!("write `hash = \"{key} {method}\"`"),
             None => format!("write `hash = \"{key}\"`, or with `consistent` or `rendezvous` behind the key"),
         }));

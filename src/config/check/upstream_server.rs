@@ -33,6 +33,7 @@ fn server(
             let mut words = text.split_whitespace();
             let name = words.next().unwrap_or_default();
             let mut server = address(name, entry.span(), mistakes);
+            refuse_srv_name(server.as_ref(), entry.span(), mistakes);
             for word in words {
                 let word = word.trim_end_matches(';');
                 let read = match word.strip_prefix("service=") {
@@ -53,6 +54,7 @@ fn server(
             }
             let written = table.address.given();
             let mut server = written.and_then(|text| address(text.get_ref(), text.span(), mistakes));
+            refuse_srv_name(server.as_ref(), entry.span(), mistakes);
             if let (Some(service), Some(host)) = (table.service.given(), written) {
                 let read = of_service(server.as_mut(), service.get_ref(), host.get_ref());
                 if let Err((message, help)) = read {
@@ -78,10 +80,23 @@ fn address(text: &str, span: Range<usize>, mistakes: &mut Vec<Mistake>) -> Optio
     }
 }
 
+/// The name of SRV records in the place of a host.
+fn refuse_srv_name(server: Option<&UpstreamServer>, span: Range<usize>, mistakes: &mut Vec<Mistake>) {
+    let Some(UpstreamAddress::Name { host, .. }) = server.map(|server| &server.address) else { return };
+    if let Some((service, name)) = units::srv_name(host) {
+        let message = format!("`server`: `{host}` is the name of SRV records, not of a host");
+        mistakes.push(Mistake::new(span, message).help(format!("write `{name} service={service}`")));
+    }
+}
+
 /// Makes the name of a server that of SRV records, as nginx does it: `http` of `app.example` is
 /// `_http._tcp.app.example`; a service with a dot in it is put before the name as it is.
 fn of_service(server: Option<&mut UpstreamServer>, service: &str, host: &str) -> Result<(), Refusal> {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if let Some(name) = service.strip_prefix('_').filter(|name| !name.is_empty() && !name.contains('.')) {
+        let help = format!("write `service={name}`, or all of it: `service={service}._tcp`");
+        return Err((format!("`{service}` is half of a service"), help));
+    }
     if service.is_empty() || !service.chars().all(known) || service.starts_with('.') || service.contains("..")
     {
         let help = "write its name, as in `service=http`, or all of it: `service=_http._tcp`".to_owned();

@@ -40,15 +40,35 @@ impl Reader {
         self.mistakes.push(match elsewhere {
             Some((other, meant)) => mistake(format!("unknown key `{name}`, did you mean `{meant}`?"))
                 .help(format!("`{meant}` belongs {}", other.place())),
-            None => mistake(format!("unknown key `{name}`")).help(known(level)),
+            None => mistake(format!("unknown key `{name}`")).help(known(level, name)),
         });
         None
     }
 }
 
-fn known(level: Level) -> String {
-    let keys: Vec<_> = level.keys().into_iter().map(|key| format!("`{key}`")).collect();
-    format!("known {} are {}", here(level), keys.join(", "))
+/// More keys than these are a wall that nobody reads.
+const MOST_LISTED: usize = 20;
+
+/// The keys that there are; of many, those that have a word in common with the unknown one.
+fn known(level: Level, unknown: &str) -> String {
+    let quoted = |keys: &[&str]| keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let keys = level.keys();
+    if keys.len() <= MOST_LISTED {
+        return format!("known {} are {}", here(level), quoted(&keys));
+    }
+    let unknown = unknown.to_ascii_lowercase();
+    let is_alike = |key: &&str| {
+        unknown.contains(*key) || unknown.split('_').any(|word| word.len() > 3 && key.contains(word))
+    };
+    let alike: Vec<_> = keys.into_iter().filter(is_alike).collect();
+    match alike.is_empty() || alike.len() > MOST_LISTED {
+        true => format!("docs/configuration.md lists the keys, also those {}", here(level)),
+        false => format!(
+            "docs/configuration.md lists the keys; those most like it {} are {}",
+            here(level),
+            quoted(&alike)
+        ),
+    }
 }
 
 /// Where a key stands, as "does not belong …".

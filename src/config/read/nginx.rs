@@ -107,6 +107,8 @@ const WORDS: &[(&str, Word)] = &[
     ("worker_processes", Renamed("workers", "\"auto\"", AT_TOP)),
     ("worker_connections", Renamed("max_connections", "10000", AT_TOP)),
     ("worker_shutdown_timeout", Renamed("shutdown_timeout", "\"30s\"", AT_TOP)),
+    ("drain_timeout", Renamed("shutdown_timeout", "\"30s\"", AT_TOP)),
+    ("grace_period", Renamed("shutdown_timeout", "\"30s\"", AT_TOP)),
     ("set_real_ip_from", Renamed("trusted_proxies", "[\"10.0.0.0/8\"]", "")),
     (
         "large_client_header_buffers",

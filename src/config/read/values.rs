@@ -137,6 +137,8 @@ impl FromToml for FlagOr {
         match value.get_ref() {
             DeValue::Boolean(flag) => Some(Self::Flag(*flag)),
             DeValue::String(text) => Some(Self::Text(text.clone().into_owned())),
+            // No number is right; what would be, depends on the key.
+            DeValue::Integer(number) => Some(Self::Text(number.as_str().to_owned())),
             _ => reader.wrong_type::<Self, _>(key, value),
         }
     }

@@ -96,3 +96,22 @@ async fn connections_to_an_address_that_has_gone_are_known() {
     resolver.known.finish(&question, Ok(answer(&["10.0.0.1"])), None);
     assert!(!resolver.has_left(gone, Instant::now()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bounded_number_of_addresses_that_have_gone_is_known_and_those_of_groups_are_among_them() {
+    let known = Known::default();
+    let finish = |question: &Question, ips: Vec<std::net::Ipv4Addr>| {
+        let found = ips.into_iter().map(|ip| Found::at(ip.into())).collect();
+        known.finish(question, Answer::of(found, Duration::from_secs(1), None), None);
+    };
+    let made_up = Question::Host("made.up".into());
+    for number in 0..40_u8 {
+        finish(&made_up, (0..=255).map(|last| [10, 0, number, last].into()).collect());
+    }
+    assert_eq!(known.left().len(), MOST_LEFT);
+    let app = Question::Host("app".into());
+    finish(&app, vec![[192, 0, 2, 1].into()]);
+    known.names().get_mut(&app).unwrap().is_watched = true;
+    finish(&app, vec![[192, 0, 2, 2].into()]);
+    assert_eq!(known.left().len(), MOST_LEFT + 1);
+}

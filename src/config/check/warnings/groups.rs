@@ -4,7 +4,7 @@ use serde_spanned::Spanned;
 
 use crate::config::error::Mistake;
 use crate::config::file::{self, TextOr, Top};
-use crate::config::{Config, To};
+use crate::config::{Balance, Config, To, UpstreamAddress};
 
 /// Looks at the groups one by one.
 pub(super) fn find(file: &Top, config: &Config, found: &mut Vec<Mistake>) {
@@ -28,13 +28,35 @@ pub(super) fn find(file: &Top, config: &Config, found: &mut Vec<Mistake>) {
             );
         }
         if let [only] = servers.get_ref().0.as_slice() {
-            alone(only, found);
+            alone(only, upstream.servers.first().map(|server| &server.address), found);
+        }
+        if let Some(hash) = group.get_ref().hash.given() {
+            one_key(hash, &upstream.balance, found);
         }
     }
 }
 
-/// What stands behind the address of the only server of a group.
-fn alone(only: &Spanned<TextOr<file::UpstreamServer>>, found: &mut Vec<Mistake>) {
+/// A key that is the same for every request.
+fn one_key(written: &Spanned<String>, balance: &Balance, found: &mut Vec<Mistake>) {
+    let (Balance::Hash { key, .. } | Balance::Rendezvous { key }) = balance else { return };
+    let Some(text) = key.as_literal() else { return };
+    let message = format!("`{text}` is the key of every request, so that all of them go to one server");
+    let help = "write what tells clients apart, with a variable: `$remote_addr`, `$cookie_NAME`";
+    found.push(Mistake::warning(written.span(), message).help(help));
+}
+
+/// What stands behind the address of the only server of a group. A name stands for any number of servers, and SRV
+/// records have weights of their own, which a written one takes the place of.
+fn alone(
+    only: &Spanned<TextOr<file::UpstreamServer>>,
+    address: Option<&UpstreamAddress>,
+    found: &mut Vec<Mistake>,
+) {
+    let is_many = match address {
+        Some(UpstreamAddress::Service(_)) => return,
+        Some(UpstreamAddress::Name { host, .. }) => host != "localhost",
+        _ => false,
+    };
     let (has_weight, has_fails) = match only.get_ref() {
         TextOr::Text(text) => {
             let words =
@@ -55,7 +77,7 @@ fn alone(only: &Spanned<TextOr<file::UpstreamServer>>, found: &mut Vec<Mistake>)
     if has_weight {
         say("`weight` of the only server: there is none to share the requests with", "leave `weight` out");
     }
-    if has_fails {
+    if has_fails && !is_many {
         say(
             "`max_fails` and `fail_timeout` of the only server: it is asked whatever has failed, as in nginx",
             "leave them out, or write a second server beside it",
