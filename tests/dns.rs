@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Dir, Dns, Hopgate, Peer, Upstream, eventually, handshake, switching};
+use support::{Dir, Dns, Hopgate, Peer, Upstream, eventually, handshake, silent_addr, switching};
 
 /// The same port on several addresses of loopback, as containers have it that take each other's place.
 fn upstreams<const N: usize>(ips: [&str; N]) -> (u16, [Upstream; N]) {
@@ -229,6 +229,49 @@ fn a_server_that_says_nothing_is_a_502_after_resolver_timeout() {
     assert_eq!(hopgate.get("/").0, 502);
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     hopgate.wait_for_log("WARN `app.example` does not resolve: no answer within `resolver_timeout`");
+}
+
+#[test]
+fn a_name_server_that_says_nothing_leaves_time_for_the_next_one() {
+    let (port, upstreams) = upstreams(["127.0.0.2"]);
+    let (silent, dns) = (Dns::start(), Dns::start());
+    silent.silence("app.example");
+    dns.set("app.example", 60, &["127.0.0.2"]);
+    let top = format!("resolver = \"{} {}\"\nresolver_timeout = \"2s\"", silent.addr(), dns.addr());
+    let hopgate = Hopgate::start(&config(&top, &format!("http://app.example:{port}"), ""));
+    assert_eq!(goes_to(&hopgate, &upstreams), 0);
+}
+
+#[test]
+fn a_host_of_srv_records_that_nobody_tells_does_not_keep_the_others_out() {
+    let dns = Dns::start();
+    let upstreams = service(&dns);
+    dns.silence("one.example");
+    let top = format!("{}\nresolver_timeout = \"2s\"", dns.resolver(""));
+    let hopgate = Hopgate::start(&config(&top, "srv+http://_http._tcp.app.example/", ""));
+    assert_eq!(goes_to(&hopgate, &upstreams), 1);
+    dns.set("one.example", 60, &["127.0.0.1"]);
+    // That is before the TTL of the records is over.
+    eventually("the other host is there, too", || goes_to(&hopgate, &upstreams) == 0);
+}
+
+#[test]
+fn a_request_that_waits_for_a_server_that_has_gone_meanwhile_goes_on_elsewhere() {
+    let (silent, _full) = silent_addr();
+    let new = Upstream::listen_at(format!("127.0.0.3:{}", silent.port()).parse().expect("an address"));
+    let dns = Dns::start();
+    dns.set("app.example", 1, &[&silent.ip().to_string()]);
+    let url = format!("http://app.example:{}", silent.port());
+    let hopgate = Hopgate::start(&config(&dns.resolver(""), &url, "proxy_connect_timeout = \"4s\""));
+    hopgate.wait_for_log(&format!("`app.example` is {}", silent.ip()));
+    let mut client = hopgate.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    dns.set("app.example", 1, &["127.0.0.3"]);
+    hopgate.wait_for_log("`app.example` is 127.0.0.3");
+    let mut peer = new.accept();
+    peer.head();
+    peer.respond_and_close("ok");
+    client.expect_status(200);
 }
 
 #[test]

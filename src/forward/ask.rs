@@ -96,7 +96,7 @@ pub async fn ask(
                 match asking.next_after(failure) {
                     Ok(Some(request)) => repeat(request, client, exchange),
                     Ok(None) => {}
-                    Err(error) if !asking.has_moved(&doubted, client).await? => return Err(error),
+                    Err(error) if !asking.has_moved(doubted, client).await? => return Err(error),
                     Err(_) => {}
                 }
             }
@@ -433,28 +433,29 @@ impl Asking<'_> {
         if goes_on { Ok(failure.sent) } else { Err(failure.error) }
     }
 
-    /// The names of a server that took no connection: it may have moved.
-    fn doubted(&self, failure: &Failure) -> Vec<Question> {
+    /// The names of a server that took no connection, as it may have moved: none if they have others by now. `None`: it
+    /// did not come to that, or no other one may be tried.
+    fn doubted(&self, failure: &Failure) -> Option<Vec<Question>> {
         let is_unreached = matches!(failure.error, ProxyError::Connect(_) | ProxyError::ConnectTimeout);
         let may_go_on = failure.case().is_some_and(|case| self.allows(case, false));
-        match is_unreached && may_go_on {
-            true => self.group.questions_of(failure.lease.address()),
-            false => Vec::new(),
-        }
+        (is_unreached && may_go_on).then(|| self.group.questions_of(failure.lease.address()))
     }
 
     /// Whether the group has other servers than those that could not be reached, once its names have been asked
     /// for again. Not a byte of the request was sent.
-    async fn has_moved(&mut self, doubted: &[Question], client: &mut Client) -> Result<bool, ProxyError> {
-        if std::mem::replace(&mut self.has_looked, true) {
-            return Ok(false);
-        }
-        let answers = self.local.shared.resolver.answers(doubted);
+    async fn has_moved(
+        &mut self,
+        doubted: Option<Vec<Question>>,
+        client: &mut Client,
+    ) -> Result<bool, ProxyError> {
+        let Some(doubted) = doubted.filter(|_| !self.has_looked) else { return Ok(false) };
+        self.has_looked = true;
+        let answers = self.local.shared.resolver.answers(&doubted);
         match while_present(self.local, client, Instant::now() + LOOK, answers).await {
             Ok(()) | Err(ProxyError::ConnectTimeout) => {}
             Err(error) => return Err(error),
         }
-        Ok(!doubted.is_empty() && self.choice.begin_anew(self.next.tries))
+        Ok(self.choice.begin_anew(self.next.tries))
     }
 
     fn note_failed(&mut self, lease: &Lease) {

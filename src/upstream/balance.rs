@@ -1,7 +1,7 @@
 //! The servers of a group: what each has to do, how it has done so far, and what that means for its turns.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ pub struct Members {
     /// The group, with these servers.
     pub upstream: Upstream,
     members: Vec<Arc<Member>>,
+    /// Those that have gone, of which some have requests and tunnels yet: an address may come back.
+    gone: Vec<Weak<Member>>,
     /// One for each server.
     turns: Mutex<Vec<Turn>>,
     /// For a consistent hash.
@@ -27,8 +29,8 @@ pub struct Members {
 pub struct Member {
     /// Where it is.
     pub address: UpstreamAddress,
-    /// Requests and tunnels at this moment. Lives on over a reload, so that neither `least_conn` nor
-    /// `max_conns` forgets the tunnels.
+    /// Requests and tunnels at this moment. Lives on over a reload, and while a name is without the address, so that
+    /// neither `least_conn` nor `max_conns` forgets the tunnels.
     active: AtomicUsize,
 }
 
@@ -62,14 +64,16 @@ impl Members {
     /// that stay are taken over.
     pub(super) fn new(upstream: Upstream, before: Option<&Members>) -> Self {
         let (mut members, mut turns) = (Vec::new(), Vec::new());
+        let mut gone = before.map_or_else(Vec::new, Members::gone);
         for (index, server) in upstream.servers.iter().enumerate() {
             // Of servers with one address the first stays the first.
             let nth =
                 upstream.servers[..index].iter().filter(|other| other.address == server.address).count();
             let kept = before.and_then(|members| members.kept(&server.address, nth));
             let (member, turn) = kept.unwrap_or_else(|| {
-                let member = Member { address: server.address.clone(), active: AtomicUsize::new(0) };
-                (Arc::new(member), Turn::of(server))
+                let place = gone.iter().position(|member| member.address == server.address);
+                let new = || Arc::new(Member::new(server.address.clone()));
+                (place.map_or_else(new, |place| gone.remove(place)), Turn::of(server))
             });
             members.push(member);
             turns.push(turn.under(server));
@@ -78,7 +82,15 @@ impl Members {
         let ring = is_consistent.then(|| Ring::new(&upstream.servers));
         let is_rendezvous = matches!(upstream.balance, Balance::Rendezvous { .. });
         let seeds = is_rendezvous.then(|| Seeds::new(&upstream.servers));
-        Self { upstream, members, turns: Mutex::new(turns), ring, seeds }
+        let leaving = before.into_iter().flat_map(|before| &before.members);
+        let leaving = leaving.filter(|member| !members.iter().any(|stays| Arc::ptr_eq(stays, member)));
+        let gone = gone.iter().chain(leaving).map(Arc::downgrade).collect();
+        Self { upstream, members, gone, turns: Mutex::new(turns), ring, seeds }
+    }
+
+    /// Those that are no longer here, and still have something to do.
+    fn gone(&self) -> Vec<Arc<Member>> {
+        self.gone.iter().filter_map(Weak::upgrade).collect()
     }
 
     fn kept(&self, address: &UpstreamAddress, nth: usize) -> Option<(Arc<Member>, Turn)> {
@@ -174,6 +186,12 @@ impl Members {
         if !self.is_single() {
             self.turns()[index].succeed();
         }
+    }
+}
+
+impl Member {
+    fn new(address: UpstreamAddress) -> Self {
+        Self { address, active: AtomicUsize::new(0) }
     }
 }
 

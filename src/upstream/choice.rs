@@ -149,7 +149,9 @@ impl<'a> Choice<'a> {
     fn least_loaded(&self, turns: &mut [Turn], now: Instant) -> Option<usize> {
         let open = || self.group.places(self.backups).filter(|index| self.is_open(*index, turns, now));
         let least = open().reduce(|best, other| self.less_loaded(other, best))?;
-        let is_equal = |index: usize| self.load_beside(index, least) == self.load_beside(least, index);
+        // Its load may fall at any moment, in which it would not even equal itself.
+        let is_equal =
+            |index: usize| index == least || self.load_beside(index, least) == self.load_beside(least, index);
         if open().filter(|index| is_equal(*index)).count() == 1 {
             return Some(least);
         }

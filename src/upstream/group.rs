@@ -371,6 +371,24 @@ mod tests {
     }
 
     #[test]
+    fn load_comes_back_with_an_address() {
+        let group = Group::new(upstream(vec![named("a")]), &[]);
+        let question = Question::Host("a".into());
+        let both = answer(&["10.0.0.1", "10.0.0.2"]);
+        group.answered(&question, Some(&both));
+        let lease = Choice::new(&group, Vec::new(), None).choose(Instant::now()).unwrap();
+        assert_eq!(lease.address().to_string(), "10.0.0.1:80");
+        let others = ["10.0.0.2", "10.0.0.3"].map(|ip| answer(&[ip]));
+        others.iter().for_each(|other| group.answered(&question, Some(other)));
+        // Over a reload, too.
+        let group = Group::new(upstream(vec![named("a")]), &[Arc::new(group)]);
+        group.answered(&question, Some(&both));
+        assert_eq!((group.current().active(0), group.current().active(1)), (1, 0));
+        drop(lease);
+        assert_eq!(group.current().active(0), 0);
+    }
+
+    #[test]
     fn records_have_weights_and_backups_unless_others_are_written() {
         let service = |weight, is_backup| {
             let address = UpstreamAddress::Service("_http._tcp.a".into());

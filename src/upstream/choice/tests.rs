@@ -314,3 +314,21 @@ fn an_empty_key_of_a_rendezvous_leaves_it_to_the_turns() {
     let turn = || Choice::new(&group, Vec::new(), None).choose(now).map(|lease| lease.index());
     assert_eq!([turn(), turn(), turn()], [Some(0), Some(1), Some(0)]);
 }
+
+#[test]
+fn a_load_that_falls_meanwhile_does_not_leave_a_request_without_a_server() {
+    let group = group(Balance::LeastConn, servers(&[1, 1]));
+    let now = Instant::now();
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                for _ in 0..50_000 {
+                    let lease = Choice::new(&group, Vec::new(), None).choose(now);
+                    let lease = lease.expect("there are servers");
+                    (0..fastrand::u32(..300)).for_each(|_| std::hint::spin_loop());
+                    drop(lease);
+                }
+            });
+        }
+    });
+}

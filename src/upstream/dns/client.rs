@@ -15,6 +15,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::rdata::SRV;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Family, Found, LookupError};
 
@@ -25,8 +26,10 @@ const SECOND_FAMILY: Duration = Duration::from_secs(1);
 const PER_SERVER: Duration = Duration::from_secs(5);
 /// The most servers of a name: more would only make each choice slower.
 const MOST_FOUND: usize = 256;
-/// The most hosts of SRV records that are looked up.
-const MOST_TARGETS: usize = 64;
+/// The most hosts of SRV records that are looked up at a time.
+const AT_A_TIME: usize = 64;
+/// How soon a service is asked for again of whose hosts one could not be asked for.
+const INCOMPLETE: Duration = Duration::from_secs(5);
 
 /// Which kinds of addresses are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub(super) struct Client {
     attempts: usize,
     search: Vec<Name>,
     ndots: usize,
+    /// How long a name may take, whatever that needs.
+    timeout: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -58,7 +63,7 @@ impl std::fmt::Debug for Client {
 
 impl Client {
     /// The servers of `resolver`: as in nginx names are whole, and nothing stands behind them.
-    pub(super) fn of_addresses(servers: &[SocketAddr]) -> Result<Self, LookupError> {
+    pub(super) fn of_addresses(servers: &[SocketAddr], timeout: Duration) -> Result<Self, LookupError> {
         let mut options = ResolverOpts::default();
         options.timeout = PER_SERVER;
         options.attempts = 2;
@@ -71,24 +76,32 @@ impl Client {
             server.connections = server.connections.into_iter().map(with_port).collect();
             server
         };
-        Self::new(servers.iter().map(config).collect(), &options, Vec::new())
+        Self::new(servers.iter().map(config).collect(), &options, Vec::new(), timeout)
     }
 
     /// What `resolv.conf` says.
-    pub(super) fn of_system(config: &ResolverConfig, options: &ResolverOpts) -> Result<Self, LookupError> {
+    pub(super) fn of_system(
+        config: &ResolverConfig,
+        options: &ResolverOpts,
+        timeout: Duration,
+    ) -> Result<Self, LookupError> {
         let search = match config.search() {
             [] => config.domain().into_iter().cloned().collect(),
             search => search.to_vec(),
         };
-        Self::new(config.name_servers().to_vec(), options, search)
+        Self::new(config.name_servers().to_vec(), options, search, timeout)
     }
 
     fn new(
         servers: Vec<NameServerConfig>,
         base: &ResolverOpts,
         search: Vec<Name>,
+        timeout: Duration,
     ) -> Result<Self, LookupError> {
         let mut options = base.clone();
+        // A silent server must leave time for the others, and a lost packet for the same one.
+        let shares = u32::try_from(2 * servers.len() + 1).unwrap_or(u32::MAX);
+        options.timeout = options.timeout.min(timeout * 2 / shares);
         // Each question goes to one server once; the rest is `records`'.
         options.attempts = 0;
         options.cache_size = 0;
@@ -104,7 +117,7 @@ impl Client {
         };
         let servers = servers.into_iter().map(build).collect::<Result<_, _>>()?;
         let attempts = base.attempts.max(1);
-        Ok(Self { servers, preferred: AtomicUsize::new(0), attempts, search, ndots: base.ndots })
+        Ok(Self { servers, preferred: AtomicUsize::new(0), attempts, search, ndots: base.ndots, timeout })
     }
 
     /// The addresses of a host.
@@ -132,6 +145,8 @@ impl Client {
         families: Families,
         known: impl Fn(&str) -> Option<Answer>,
     ) -> Result<Answer, LookupError> {
+        // A host that nobody tells must not keep the others out.
+        let until = Instant::now() + self.timeout * 3 / 4;
         let mut records = Err(LookupError::NoName);
         for name in self.candidates(service)? {
             records = self.records(&name, RecordType::SRV).await;
@@ -149,15 +164,20 @@ impl Client {
         records.sort_by(|one, other| {
             (one.priority, &one.target, one.port).cmp(&(other.priority, &other.target, other.port))
         });
-        records.truncate(MOST_TARGETS);
-        let addresses = join_all(records.iter().map(async |srv| {
-            let host = srv.target.to_ascii();
-            match known(host.trim_end_matches('.')) {
-                Some(answer) => Ok(answer),
-                None => self.addresses(&srv.target, families).await,
-            }
-        }))
-        .await;
+        records.truncate(MOST_FOUND);
+        let mut addresses = Vec::with_capacity(records.len());
+        for some in records.chunks(AT_A_TIME) {
+            let asked = some.iter().map(async |srv| {
+                let host = srv.target.to_ascii();
+                match known(host.trim_end_matches('.')) {
+                    Some(answer) => Ok(answer),
+                    None => timeout_at(until, self.addresses(&srv.target, families))
+                        .await
+                        .unwrap_or(Err(LookupError::Timeout)),
+                }
+            });
+            addresses.extend(join_all(asked).await);
+        }
         of_records(&records, addresses, ttl)
     }
 
@@ -289,7 +309,12 @@ fn of_records(
                     ..host
                 }));
             }
-            Err(why) => error = Some(why),
+            Err(why) => {
+                if matches!(why, LookupError::Failed(_) | LookupError::Timeout) {
+                    ttl = ttl.min(INCOMPLETE);
+                }
+                error = Some(why);
+            }
         }
     }
     if found.is_empty() {
@@ -314,7 +339,11 @@ impl Answer {
     ) -> Result<Self, LookupError> {
         found.sort();
         found.dedup_by(|one, other| (one.ip, one.port) == (other.ip, other.port));
-        found.truncate(MOST_FOUND);
+        if found.len() > MOST_FOUND {
+            found.sort_by_key(|found| found.is_backup);
+            found.truncate(MOST_FOUND);
+            found.sort();
+        }
         match found.is_empty() {
             true => Err(LookupError::NoRecords),
             false => Ok(Self { found, ttl, lacks }),
@@ -334,7 +363,7 @@ mod tests {
         let of = |options: &str, name: &str| {
             let file = format!("nameserver 127.0.0.11\nsearch ns.svc.cluster.local cluster.local\n{options}");
             let (config, options) = parse_resolv_conf(file).unwrap();
-            let client = Client::of_system(&config, &options).unwrap();
+            let client = Client::of_system(&config, &options, Duration::from_secs(30)).unwrap();
             let names = client.candidates(name).unwrap();
             names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
@@ -393,5 +422,21 @@ mod tests {
         assert_eq!(answer.ttl, Duration::from_secs(5));
         let none = of_records(&records[..1], vec![Err(LookupError::NoName)], Duration::ZERO);
         assert_eq!(none.unwrap_err(), LookupError::NoName);
+    }
+
+    #[test]
+    fn of_records_for_one_address_the_best_counts_and_backups_are_left_out_first() {
+        let found = |last: u8, is_backup: bool, weight| Found {
+            ip: [10, 0, u8::from(!is_backup), last].into(),
+            port: Some(80),
+            is_backup,
+            weight,
+        };
+        let one = Found { ip: [10, 0, 1, 1].into(), ..found(1, true, 1) };
+        let answer = Answer::of(vec![one, found(1, false, 9)], Duration::ZERO, None).unwrap();
+        assert_eq!(answer.found, [found(1, false, 9)]);
+        let many = (0..=255).flat_map(|last| [found(last, false, 1), found(last, true, 1)]);
+        let answer = Answer::of(many.collect(), Duration::ZERO, None).unwrap();
+        assert!(answer.found.len() == MOST_FOUND && answer.found.iter().all(|found| !found.is_backup));
     }
 }

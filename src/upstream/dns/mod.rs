@@ -60,10 +60,11 @@ pub struct Found {
     pub ip: IpAddr,
     /// Its port, if it is an SRV record that tells it.
     pub port: Option<u16>,
+    /// Whether others come first by the priority of their SRV record. Of records for one address the one with the best
+    /// priority counts.
+    pub is_backup: bool,
     /// Its weight in the SRV record, at least 1.
     pub weight: u32,
-    /// Whether others come first by the priority of their SRV record.
-    pub is_backup: bool,
 }
 
 /// A kind of addresses.
@@ -141,7 +142,7 @@ impl Asker {
     }
 
     fn with(rules: ResolverRules, resolv_conf: &Path, hosts: &Path) -> Self {
-        let system = System::new(PathBuf::from(resolv_conf), PathBuf::from(hosts));
+        let system = System::new(PathBuf::from(resolv_conf), PathBuf::from(hosts), rules.timeout);
         Self { rules, system, own: Mutex::default() }
     }
 
@@ -199,7 +200,7 @@ impl Asker {
                 UpstreamAddress::Service(_) | UpstreamAddress::Unix(_) => {}
             }
         }
-        let client = Arc::new(Client::of_addresses(&servers)?);
+        let client = Arc::new(Client::of_addresses(&servers, self.rules.timeout)?);
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&client));
         Ok(client)
     }

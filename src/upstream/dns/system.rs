@@ -23,6 +23,8 @@ const HOSTS_TTL: Duration = Duration::from_secs(10);
 pub(super) struct System {
     resolv_conf: Watched<Result<Arc<Client>, LookupError>>,
     hosts: Watched<Arc<Hosts>>,
+    /// How long a name may take.
+    timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -35,8 +37,8 @@ struct Watched<T> {
 type Stamp = Option<(i64, i64, u64, u64)>;
 
 impl System {
-    pub(super) fn new(resolv_conf: PathBuf, hosts: PathBuf) -> Self {
-        Self { resolv_conf: Watched::new(resolv_conf), hosts: Watched::new(hosts) }
+    pub(super) fn new(resolv_conf: PathBuf, hosts: PathBuf, timeout: Duration) -> Self {
+        Self { resolv_conf: Watched::new(resolv_conf), hosts: Watched::new(hosts), timeout }
     }
 
     /// The name servers.
@@ -46,7 +48,7 @@ impl System {
             let why = |why: String| LookupError::Failed(format!("{path}: {why}; or set `resolver`"));
             let bytes = bytes.map_err(|error| why(error.to_string()))?;
             let (config, options) = parse_resolv_conf(bytes).map_err(|error| why(error.to_string()))?;
-            Ok(Arc::new(Client::of_system(&config, &options)?))
+            Ok(Arc::new(Client::of_system(&config, &options, self.timeout)?))
         })
     }
 
