@@ -198,4 +198,11 @@ fn a_new_process_takes_over_in_the_sandbox_and_is_the_service_from_then_on() {
     let log = || machine.run(&["cat", "/var/log/hopgate/access.log"]).1;
     let is_answer = |line: &&str| line.contains("\"GET /here HTTP/1.1\" 200 ");
     eventually("every request has its line", || log().lines().filter(is_answer).count() == 8);
+
+    // It is a child of systemd, which waits for its end: it drains, and says its last words.
+    machine.expect(&["systemctl", "stop", "hopgate"]);
+    let journal = machine.expect(&["journalctl", "--no-pager", "--unit=hopgate"]);
+    assert!(!journal.contains("SIGKILL") && !journal.contains("not our child"), "{journal}");
+    assert_eq!(property(&machine, "Result"), "success", "{journal}");
+    assert!(journal.contains(&format!("[{process}]: stopped")), "{journal}");
 }

@@ -667,26 +667,6 @@ fn the_watchdog_hears_of_a_process_as_soon_as_that_is_the_service() {
 }
 
 #[test]
-fn a_process_does_not_drain_on_for_one_that_has_failed_if_systemd_is_to_start_another() {
-    let (manager, upstream) = (ServiceManager::listen(), Upstream::listen());
-    for env in [vec![("NOTIFY_SOCKET", manager.name())], vec![]] {
-        let addr = free_addr();
-        let toml = config(1, &[addr.to_string()], "here", upstream.addr()).replace("\"3s\"", "\"1h\"");
-        let mut service = Service::start_with(&toml, &env, Stdio::null(), "exec \"$0\" \"$@\"");
-        let (mut client, mut server) = open_tunnel(addr, &upstream);
-        let old = service.replace();
-        service.signal("KILL");
-        service.log.expect("which has taken over, has ended: signal: 9", 0);
-        if env.is_empty() {
-            client.send("still");
-            server.expect("still");
-            signal(old, "INT");
-        }
-        service.expect_end();
-    }
-}
-
-#[test]
 fn the_sockets_of_systemd_are_handed_over_and_stay_systemds() {
     let (held, other) = (TcpListener::bind("127.0.0.1:0").expect("a port"), free_addr());
     let addr = held.local_addr().expect("its address");

@@ -13,6 +13,7 @@ use crate::log::ErrorLogWriter;
 use crate::server::inherited::Inherited;
 use crate::server::{Control, Server};
 use crate::systemd::Notifier;
+use crate::takeover;
 
 /// Runs until a signal ends it.
 pub fn run(args: &RunArgs) -> u8 {
@@ -34,6 +35,9 @@ pub fn run(args: &RunArgs) -> u8 {
 /// Serves the configuration that `load` gives, and asks it again for each reload; `ready` is told when
 /// every address is bound.
 pub(super) fn serve(load: impl Load, ready: impl FnOnce(&Server)) -> u8 {
+    if let Some(code) = takeover::start_if_told() {
+        return code;
+    }
     // Before there are threads.
     let inherited = Inherited::from_env();
     let config = match load() {

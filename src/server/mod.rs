@@ -58,8 +58,6 @@ pub enum Control {
     Replace,
     /// What has become of the process that was started for that.
     Replaced(Outcome),
-    /// The process that has taken over has failed since.
-    HeirFailed,
     /// Finish what was begun, then stop; before that, clients are served for `shutdown_delay`.
     Drain,
     /// That time is over.
@@ -194,9 +192,11 @@ impl Server {
                 Control::ReopenLogs => running.reopen_logs(),
                 Control::Replace => running.replace(),
                 Control::Replaced(outcome) => running.replaced(outcome),
-                Control::HeirFailed if running.ends_for_failed_heir() => break,
-                Control::HeirFailed => {}
-                Control::Drain if running.is_replaced => running.stop_too(),
+                Control::Drain if running.is_replaced => {
+                    if running.stops_too() {
+                        break;
+                    }
+                }
                 Control::Drain if running.is_stopping => break,
                 Control::Drain => running.stop(),
                 Control::DelayEnded => running.drain(Vec::new()),

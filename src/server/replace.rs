@@ -2,9 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::ExitStatus;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
 use super::inherited::{HEALTH, LISTEN, SYSTEMD, name_of};
 use super::listener::SocketFile;
@@ -14,29 +13,38 @@ use crate::takeover::{Outcome, SocketName, Successor};
 
 /// The process that has taken over: itself, and not whichever has its number once it has ended.
 #[derive(Debug)]
-pub(super) struct Heir(OwnedFd);
+pub(super) struct Heir {
+    process: OwnedFd,
+    pid: Pid,
+}
 
 impl Heir {
-    /// Of a child that nobody has waited for. `None` if the system knows no such descriptors, or has none to give.
+    /// Of a process that has just said its number. `None` if the system knows no such descriptors, or has none to give.
     fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(|process| Self { process, pid })
+    }
+
+    fn signal(&self, signal: Signal) -> bool {
+        pidfd_send_signal(&self.process, signal).is_ok()
+    }
+
+    /// Whether it has ended, and was waited for.
+    fn is_gone(&self) -> bool {
+        test_kill_process(self.pid) == Err(rustix::io::Errno::SRCH)
     }
 }
 
 impl Running {
     /// Starts the program anew. What becomes of that comes back as an order.
     pub(super) fn replace(&mut self) {
-        if let Some(successor) = &self.successor {
-            tracing::warn!(
-                "a signal was not obeyed: process {} is about to take over already",
-                successor.pid()
-            );
+        if self.successor.is_some() {
+            tracing::warn!("a signal was not obeyed: another process is about to take over already");
             return;
         }
         match self.start_successor() {
             Ok(successor) => {
-                tracing::info!("process {} is started to take over", successor.pid());
+                tracing::info!("another process is started to take over");
                 self.successor = Some(successor);
             }
             Err(error) => tracing::error!("no other process takes over, this one goes on: {error}"),
@@ -52,7 +60,7 @@ impl Running {
         }
         let program = self.program.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
         let control = self.control.clone();
-        Successor::start(program, self.sockets()?, move |outcome| {
+        Successor::start(program, self.sockets()?, self.notifier.is_heard(), move |outcome| {
             // The server may have been stopped meanwhile.
             let _ = control.send(Control::Replaced(outcome));
         })
@@ -85,8 +93,8 @@ impl Running {
         let Some(successor) = self.successor.take() else { return };
         let has_reopened = std::mem::take(&mut self.has_reopened);
         let failed = match outcome {
-            Outcome::Ready(taken) => {
-                self.hand_over(successor, &taken, has_reopened).err().map(|error| error.to_string())
+            Outcome::Ready(pid, taken) => {
+                self.hand_over(successor, pid, &taken, has_reopened).err().map(|error| error.to_string())
             }
             Outcome::Failed(reason) => {
                 // Ends it, and with it whatever it has bound: the reload that waits may want the same.
@@ -104,24 +112,22 @@ impl Running {
 
     fn hand_over(
         &mut self,
-        successor: Successor,
+        mut successor: Successor,
+        pid: u32,
         taken: &[SocketName],
         has_reopened: bool,
     ) -> io::Result<()> {
-        let pid = successor.pid();
         let heir = Heir::of(pid);
+        successor.set_free();
         // Before it says so itself, which systemd would not take from anybody else.
         self.notifier.replaced_by(pid);
-        let control = self.control.clone();
-        let ended = move |status: ExitStatus| {
-            tracing::warn!("process {pid}, which has taken over, has ended: {status}");
-            if !status.success() {
-                // The server may have ended by now.
-                let _ = control.send(Control::HeirFailed);
-            }
-        };
+        let ended = move |status| tracing::warn!("process {pid}, which has taken over, has ended: {status}");
         if let Err(error) = successor.go(ended) {
             self.notifier.not_replaced();
+            if let Some(heir) = &heir {
+                // It may live and not listen.
+                heir.signal(Signal::KILL);
+            }
             return Err(io::Error::other(format!("the new process is gone: {error}")));
         }
         tracing::info!("process {pid} has taken over from process {}", std::process::id());
@@ -144,28 +150,22 @@ impl Running {
     /// Sends a signal on to the process that has taken over: it was meant for the service, and whoever has sent it did
     /// not know yet which process that is.
     pub(super) fn pass_on(&self, signal: Signal) {
-        let sent = self.heir.as_ref().map(|Heir(process)| pidfd_send_signal(process, signal));
-        if !matches!(sent, Some(Ok(()))) {
+        if !self.heir.as_ref().is_some_and(|heir| heir.signal(signal)) {
             warn_of_draining();
         }
     }
 
-    /// Whether to end at once: as far as this process knows nobody serves any more. systemd (257) does not see the end of a main process that
-    /// is a child of another one, and takes it for a success when that has drained: `Restart=on-failure` does nothing
-    /// then. After this one's end, it is systemd's own child, and has failed.
-    pub(super) fn ends_for_failed_heir(&self) -> bool {
-        let ends = self.notifier.is_heard();
-        if ends {
-            tracing::error!("this process ends, too: systemd starts another one only then");
-        }
-        ends
-    }
-
     /// SIGTERM, while it drains for a process that has taken over: that is what it does already, and it is told for the
-    /// first time. systemd tells every process of a service.
-    pub(super) fn stop_too(&mut self) {
+    /// first time. systemd tells every process of a service; but if it is because that other one has failed, this one has
+    /// to end, so that a further one can be started. Returns whether it ends.
+    pub(super) fn stops_too(&mut self) -> bool {
+        if self.heir.as_ref().is_some_and(Heir::is_gone) {
+            tracing::error!("the process that had taken over is gone: this one ends, too");
+            return true;
+        }
         self.is_replaced = false;
         tracing::info!("draining already; a further signal ends at once");
+        false
     }
 }
 

@@ -36,8 +36,13 @@ pub enum Message {
     },
     /// Some of them, with a descriptor each.
     Sockets(Vec<SocketName>),
-    /// The new process serves: on these.
-    Ready(Vec<SocketName>),
+    /// The new process serves.
+    Ready {
+        /// Its process: whoever has started it may know another one only.
+        pid: u32,
+        /// On these.
+        sockets: Vec<SocketName>,
+    },
     /// The new process cannot serve, and ends.
     Failed(String),
     /// The running process accepts nothing more: the new one is the service.
@@ -202,7 +207,7 @@ impl Message {
                 json!({ "type": "hello", "version": version, "pid": pid, "sockets": sockets })
             }
             Self::Sockets(sockets) => json!({ "type": "sockets", "sockets": names(sockets) }),
-            Self::Ready(sockets) => json!({ "type": "ready", "sockets": names(sockets) }),
+            Self::Ready { pid, sockets } => json!({ "type": "ready", "pid": pid, "sockets": names(sockets) }),
             Self::Failed(reason) => json!({ "type": "failed", "reason": reason }),
             Self::Go => json!({ "type": "go" }),
             Self::Unknown(what) => json!({ "type": "unknown", "what": what }),
@@ -213,6 +218,7 @@ impl Message {
     fn from_json(value: &Value) -> Result<Option<Self>, String> {
         let wrong = || format!("no message: {value}");
         let number = |name: &str| value[name].as_u64().ok_or_else(wrong);
+        let pid = || u32::try_from(number("pid")?).map_err(|_| wrong());
         let text = |name: &str| value[name].as_str().map(str::to_owned).ok_or_else(wrong);
         let sockets = || -> Result<Vec<SocketName>, String> {
             let list = value["sockets"].as_array().ok_or_else(wrong)?;
@@ -221,11 +227,11 @@ impl Message {
         Ok(Some(match text("type")?.as_str() {
             "hello" => Self::Hello {
                 version: number("version")?,
-                pid: u32::try_from(number("pid")?).map_err(|_| wrong())?,
+                pid: pid()?,
                 sockets: usize::try_from(number("sockets")?).map_err(|_| wrong())?,
             },
             "sockets" => Self::Sockets(sockets()?),
-            "ready" => Self::Ready(sockets()?),
+            "ready" => Self::Ready { pid: pid()?, sockets: sockets()? },
             "failed" => Self::Failed(text("reason")?),
             "go" => Self::Go,
             "unknown" => Self::Unknown(text("what")?),
@@ -273,7 +279,7 @@ mod tests {
         let file = SocketName { file: Some((7, u64::MAX)), ..listen("unix:/run/a\n\"b\".sock") };
         for message in [
             Message::Hello { version: VERSION, pid: 1234, sockets: 3 },
-            Message::Ready(vec![listen("127.0.0.1:80"), file]),
+            Message::Ready { pid: 1234, sockets: vec![listen("127.0.0.1:80"), file] },
             Message::Failed("why\nnot".to_owned()),
             Message::Go,
         ] {

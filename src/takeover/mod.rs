@@ -16,6 +16,8 @@
 //! accept is accepted by the new one. Until `go` nothing has changed for the running process; whatever happens
 //! to the new one before, it goes on.
 //!
+//! Under systemd the new process is started by one in between, which is ended right before `go`.
+//!
 //! A socket is told with what it is for, and what a new process has no use for it closes. Connections could follow the
 //! listening sockets as messages of a further type, behind `go`: a process that does not know a type says so (`unknown`),
 //! and whoever has sent it keeps what it is about. What changes the meaning of the messages here takes another
@@ -24,12 +26,17 @@
 mod message;
 mod predecessor;
 mod program;
+mod starter;
 mod successor;
 
 pub use message::{Message, SocketName, VERSION};
 pub use predecessor::{Handed, Predecessor};
 pub use program::Program;
+pub use starter::start_if_told;
 pub use successor::{Outcome, Successor};
 
 /// Set for a process that is to take over, whose standard input is the way to its predecessor.
 pub const VARIABLE: &str = "HOPGATE_TAKEOVER";
+
+/// Its value for the process in between, that starts such a one.
+const STARTER: &str = "start";

@@ -88,7 +88,8 @@ impl Predecessor {
     /// # Errors
     /// It does not answer: it may have been killed. The sockets are this process's alone, then.
     pub fn ready(self, taken: Vec<SocketName>) -> io::Result<()> {
-        self.channel.send(&Message::Ready(taken), &[], PATIENCE)?;
+        let ready = Message::Ready { pid: std::process::id(), sockets: taken };
+        self.channel.send(&ready, &[], PATIENCE)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.channel.receive(deadline).map_err(told)?.0 {

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::message::{Channel, Message, Silence, SocketName, VERSION};
-use super::{Program, VARIABLE};
+use super::{Program, STARTER, VARIABLE};
 
 /// How long a new process may take to be ready: to read its configuration, and to bind what is new.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -23,15 +23,17 @@ const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// A process that was started to take over. Killed when dropped, unless it was told to go.
 #[derive(Debug)]
 pub struct Successor {
+    /// Itself, or the one that has started it; none once that was told to leave it alone.
     child: Option<Child>,
+    is_apart: bool,
     channel: Channel,
 }
 
 /// What has become of it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It serves on these sockets, and waits to be told to go.
-    Ready(Vec<SocketName>),
+    /// It is this process, serves on these sockets, and waits to be told to go.
+    Ready(u32, Vec<SocketName>),
     /// It does not take over, for the reason that it has given.
     Failed(String),
     /// It has ended without a word.
@@ -39,18 +41,24 @@ pub enum Outcome {
 }
 
 impl Successor {
-    /// Starts a program with these sockets; `report` is called with what becomes of it, on a thread of its own.
+    /// Starts a program with these sockets; `report` is called with what becomes of it, on a thread of its own. One that
+    /// `is_apart` is started by a process in between, so that it becomes a child of whoever this process is one of.
     ///
     /// # Errors
     /// It cannot be started; the text names it.
     pub fn start(
         program: &Program,
         sockets: Vec<(SocketName, OwnedFd)>,
+        is_apart: bool,
         report: impl FnOnce(Outcome) + Send + 'static,
     ) -> io::Result<Self> {
         let (channel, theirs) = Channel::pair()?;
         let mut command = Command::new(&program.path);
         command.args(&program.arguments).env(VARIABLE, "1").stdin(Stdio::from(theirs));
+        if is_apart {
+            // A group of its own: both can be ended together.
+            command.env(VARIABLE, STARTER).process_group(0);
+        }
         if std::env::var("WATCHDOG_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
             // It is the one to be watched then.
             command.env_remove("WATCHDOG_PID");
@@ -58,7 +66,7 @@ impl Successor {
         let started = command.spawn().map_err(|error| {
             io::Error::new(error.kind(), format!("{} cannot be started: {error}", program.path.display()))
         });
-        let this = Self { child: Some(started?), channel };
+        let this = Self { child: Some(started?), is_apart, channel };
         // Closes this process's copy of the other end: without it the end of the new process would not be seen.
         drop(command);
         let channel = this.channel.try_clone()?;
@@ -68,26 +76,28 @@ impl Successor {
         Ok(this)
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::id)
+    /// Makes it a child of whoever this process is one of, if it was started apart.
+    pub fn set_free(&mut self) {
+        if self.is_apart
+            && let Some(mut starter) = self.child.take()
+        {
+            let _ = starter.kill();
+            let _ = starter.wait();
+        }
     }
 
-    /// Lets it be the service from now on; `ended` is called if it ends before this process does. If it fails, whoever
-    /// this process is a child of learns so by its end: it becomes the parent of what nobody has waited for.
+    /// Lets it be the service from now on; `ended` is called if it ends before this process does, and is still its child.
     ///
     /// # Errors
     /// It is gone.
     pub fn go(mut self, ended: impl FnOnce(ExitStatus) + Send + 'static) -> io::Result<()> {
         self.channel.send(&Message::Go, &[], SENT_WITHIN)?;
         let Some(mut child) = self.child.take() else { return Ok(()) };
+        // Somebody has to wait for it, so that it is no zombie.
         let waiting = std::thread::Builder::new().name("takeover".into()).spawn(move || {
-            let Ok(status) = wait_and_leave(&child) else { return };
-            if status.success() {
-                // Nobody misses it, and it would be a zombie until this process ends.
-                let _ = child.wait();
+            if let Ok(status) = child.wait() {
+                ended(status);
             }
-            ended(status);
         });
         if let Err(error) = waiting {
             tracing::debug!(%error, "nobody waits for the process that has taken over");
@@ -103,7 +113,7 @@ impl Successor {
             std::thread::sleep(Duration::from_millis(5));
         }
         // It may have closed its standard input and go on.
-        let _ = child.kill();
+        kill(&mut child, self.is_apart);
         child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 }
@@ -111,27 +121,18 @@ impl Successor {
 impl Drop for Successor {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
+            kill(&mut child, self.is_apart);
             let _ = child.wait();
         }
     }
 }
 
-/// Waits for the end of a child, and leaves it to be waited for again.
-fn wait_and_leave(child: &Child) -> io::Result<ExitStatus> {
-    let ended = loop {
-        match waitid(WaitId::Pid(Pid::from_child(child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(Some(ended)) => break ended,
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    };
-    // As wait(2) has it.
-    Ok(ExitStatus::from_raw(match ended.terminating_signal() {
-        Some(signal) => signal,
-        None => ended.exit_status().unwrap_or_default() << 8,
-    }))
+/// Ends a child, with all that it has started if it is a starter. It may have ended by itself.
+fn kill(child: &mut Child, is_apart: bool) {
+    match is_apart {
+        true => drop(kill_process_group(Pid::from_child(child), Signal::KILL)),
+        false => drop(child.kill()),
+    }
 }
 
 fn hand_over(channel: &Channel, sockets: &[(SocketName, OwnedFd)]) -> Outcome {
@@ -149,7 +150,7 @@ fn hand_over(channel: &Channel, sockets: &[(SocketName, OwnedFd)]) -> Outcome {
     // What it has said before it went is more telling than that nothing could be sent.
     loop {
         return match channel.receive(deadline) {
-            Ok((Message::Ready(taken), _)) => Outcome::Ready(taken),
+            Ok((Message::Ready { pid, sockets }, _)) => Outcome::Ready(pid, sockets),
             Ok((Message::Failed(reason), _)) => Outcome::Failed(reason),
             Ok((Message::Unknown(_), _)) => continue,
             Ok((other, _)) => Outcome::Failed(format!("it said out of turn: {other:?}")),
