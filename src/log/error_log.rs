@@ -43,6 +43,10 @@ struct Waiting {
     is_writing: bool,
 }
 
+/// What h2 has to say of a flood is said here already, once and with the number of the connection; and whoever sends
+/// packets that no name server was asked for must not fill the log.
+const QUIET: &str = "h2=error,hickory_net=error,hickory_proto=error,hickory_resolver=error";
+
 impl ErrorLogWriter {
     /// Sends what `tracing` is told to the error log, from the level of the configuration on or as
     /// `RUST_LOG` says. Once in a process.
@@ -56,8 +60,7 @@ impl ErrorLogWriter {
         let is_known = said.as_ref().and_then(|said| said.to_str()).is_some_and(names_levels);
         let wanted = EnvFilter::try_from_default_env().ok().filter(|_| is_known);
         let is_misunderstood = wanted.is_none() && said.is_some_and(|said| !said.is_empty());
-        // What h2 has to say of a flood is said here already, once and with the number of the connection.
-        let filter = wanted.unwrap_or_else(|| EnvFilter::new(format!("{},h2=error", config.level)));
+        let filter = wanted.unwrap_or_else(|| EnvFilter::new(format!("{},{QUIET}", config.level)));
         let is_terminal =
             matches!(config.target, LogTarget::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
         let lines = tracing_subscriber::fmt()
