@@ -134,9 +134,10 @@ fn copy(
             // RFC 8441 §5: these have no meaning here; the handshake that goes upstream has its own.
             Known::SecWebSocketKey | Known::SecWebSocketAccept if is_websocket => {}
             _ if name == COOKIE => {
-                // RFC 9113 §8.2.3: the crumbs are one field to everybody else.
+                // RFC 9113 §8.2.3: the crumbs are one field to everybody else. An empty one would leave a blank at an end.
                 if !std::mem::replace(&mut has_cookie, true) {
-                    let crumbs: Vec<_> = from.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+                    let crumbs = from.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+                    let crumbs: Vec<_> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
                     to.append(b"cookie", &crumbs.join(&b"; "[..]));
                 }
             }
@@ -268,8 +269,15 @@ mod tests {
 
     #[test]
     fn a_request_is_written_as_one_of_http_1_1() {
-        let fields =
-            [("b", "1"), ("a", "x"), ("b", "2"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")];
+        let fields = [
+            ("b", "1"),
+            ("a", "x"),
+            ("b", "2"),
+            ("cookie", "a=1"),
+            ("te", "trailers"),
+            ("cookie", "b=2"),
+            ("cookie", ""),
+        ];
         assert_eq!(
             text(&parts("GET", "http://a.example:81/x?y", &fields)).unwrap(),
             "GET /x?y HTTP/2.0\r\nhost: a.example:81\r\nb: 1\r\nb: 2\r\na: x\r\ncookie: a=1; b=2\r\nte: trailers\r\n\r\n"
