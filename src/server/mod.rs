@@ -356,7 +356,7 @@ impl Running {
             self.notifier.alive();
         }
         // Only now: what a CA asks comes to the process that has ordered.
-        self.order_certificates();
+        self.start_orders();
         self.notifier.ready(counts(&self.shared));
         Ok(())
     }
@@ -403,7 +403,7 @@ impl Running {
         self.state = Arc::new(State::new(config, tls, Some(&self.state)));
         self.shared.resolver.watch(&self.state.config.resolver, &self.state.groups);
         self.watch.over(self.state.tls.identities());
-        self.order_certificates();
+        self.order_anew();
         for bound in &added {
             tracing::info!("listening on {}", bound.local);
         }
@@ -435,12 +435,18 @@ impl Running {
         Ok(bound)
     }
 
-    fn order_certificates(&mut self) {
+    /// What has failed before the start waits for its time.
+    fn start_orders(&mut self) {
+        match Orders::start(&self.state.config, &self.shared) {
+            Ok(orders) => self.orders = orders,
+            Err(error) => tracing::error!(%error, "certificates cannot be ordered"),
+        }
+    }
+
+    /// What has failed before a reload is tried again at once.
+    fn order_anew(&mut self) {
         if self.orders.is_none() {
-            match Orders::start(&self.state.config, &self.shared) {
-                Ok(orders) => self.orders = orders,
-                Err(error) => tracing::error!(%error, "certificates cannot be ordered"),
-            }
+            self.start_orders();
         }
         if let Some(orders) = &self.orders {
             orders.tend(&self.state.config);
