@@ -42,7 +42,7 @@ pub fn document(parsed: &Parsed, path: &Path, prefix: &Path) -> Converted {
     Converted { top, reports, notes }
 }
 
-/// `resolver`, `resolver_timeout`: there is one for the whole process, see [`Convert::lift_resolver`].
+/// `resolver`, `resolver_timeout`: there is one for the whole process, see `Convert::lift_resolver`.
 pub fn resolver(_: &mut Convert<'_>, _: &mut Scope, _: &Directive, _: &str) {}
 
 impl Convert<'_> {
