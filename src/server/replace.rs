@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::inherited::{HEALTH, LISTEN, SYSTEMD, name_of};
 use super::listener::SocketFile;
@@ -13,25 +14,23 @@ use crate::takeover::{Outcome, SocketName, Successor};
 
 /// The process that has taken over: itself, and not whichever has its number once it has ended.
 #[derive(Debug)]
-pub(super) struct Heir {
-    process: OwnedFd,
-    pid: Pid,
-}
+pub(super) struct Heir(OwnedFd);
 
 impl Heir {
     /// Of a process that has just said its number. `None` if the system knows no such descriptors, or has none to give.
     fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
-        pidfd_open(pid, PidfdFlags::empty()).ok().map(|process| Self { process, pid })
+        pidfd_open(pid, PidfdFlags::empty()).ok().map(Self)
     }
 
     fn signal(&self, signal: Signal) -> bool {
-        pidfd_send_signal(&self.process, signal).is_ok()
+        pidfd_send_signal(&self.0, signal).is_ok()
     }
 
-    /// Whether it has ended, and was waited for.
+    /// Whether it has ended, waited for or not: systemd tells the others before it does that.
     fn is_gone(&self) -> bool {
-        test_kill_process(self.pid) == Err(rustix::io::Errno::SRCH)
+        let mut process = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut process, Some(&Timespec::default())).is_ok_and(|ended| ended > 0)
     }
 }
 
