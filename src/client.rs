@@ -20,6 +20,7 @@ use crate::server::tasks::{Phase, TaskGuard};
 use crate::state::State;
 use crate::timer::Timer;
 use crate::tls::session::TlsSession;
+use crate::turn;
 
 /// How long a client that has sent its FIN is still served without anything moving. It may have closed
 /// only its own direction and wait for the answer; it may as well be gone, which looks the same.
@@ -155,7 +156,7 @@ impl Client {
         while self.half_closed.is_none() && self.peer.ahead.len() < READ_AHEAD {
             let most = READ_AHEAD.min(buffer.len());
             match self.peer.stream.poll_read(cx, &mut buffer[..most]) {
-                Poll::Ready(Ok(0)) => self.half_closed = Some(Instant::now()),
+                Poll::Ready(Ok(0)) => self.half_closed = Some(turn::now()),
                 Poll::Ready(Ok(count)) => self.peer.ahead.extend_from_slice(&buffer[..count]),
                 Poll::Ready(Err(_)) => return Watch::Gone,
                 Poll::Pending => break,
@@ -188,7 +189,7 @@ impl Client {
     pub async fn send(&mut self, bytes: &[u8], timeout: Duration) -> bool {
         let mut pending = Pending::default();
         pending.push(bytes);
-        let deadline = Instant::now() + timeout;
+        let deadline = turn::now() + timeout;
         poll_fn(|cx| match pending.poll_flush(cx, &mut self.peer.stream) {
             Poll::Ready(sent) => Poll::Ready(sent.is_ok()),
             Poll::Pending => self.timer.poll(cx, deadline).map(|()| false),
@@ -199,7 +200,7 @@ impl Client {
     /// Reads a body of `left` bytes that nobody wants, so that the next request can be read; `false` if it
     /// did not come within `timeout`.
     pub async fn discard(&mut self, mut left: u64, buffers: &RefCell<Buffers>, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let deadline = turn::now() + timeout;
         poll_fn(|cx| {
             if self.task.phase(cx) == Phase::Killed {
                 return Poll::Ready(false);
@@ -237,7 +238,7 @@ impl Client {
     /// connection, which takes the answer away from a client that is still sending (nginx:
     /// `lingering_close`).
     pub async fn linger(&mut self, buffers: &RefCell<Buffers>) {
-        let deadline = Instant::now() + LINGER;
+        let deadline = turn::now() + LINGER;
         let mut told = false;
         poll_fn(|cx| {
             if self.task.phase(cx) == Phase::Killed {

@@ -1,7 +1,11 @@
 //! The byte streams to clients and upstreams, with what was read ahead of its use.
 
+mod ahead;
+
+pub use ahead::Ahead;
+
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -61,6 +65,25 @@ impl Stream {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => stream.poll_write(cx, bytes),
             Self::Http2(stream) => stream.poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes once, of two pieces that follow each other, as [`Stream::poll_write`]. What goes through this process on
+    /// its way is better put together before: only [sockets](Self::is_socket) take them so.
+    ///
+    /// # Errors
+    /// Those of the connection; `InvalidInput` unless this is a socket.
+    pub fn poll_write_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let both = [IoSlice::new(first), IoSlice::new(second)];
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
+            Self::Tls(_) | Self::Http2(_) => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
         }
     }
 
@@ -150,6 +173,22 @@ impl Stream {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// As [`Stream::is_quiet`], as far as the runtime knows: it has asked the system when the worker last looked for
+    /// work, and asks again only if there was something then.
+    pub fn seems_quiet(&mut self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(stream) => {
+                stream.try_io(Interest::READABLE, || socket2::SockRef::from(&*stream).peek(&mut byte))
+            }
+            Self::Unix(stream) => {
+                stream.try_io(Interest::READABLE, || socket2::SockRef::from(&*stream).peek(&mut byte))
+            }
+            Self::Tls(_) | Self::Http2(_) => return self.is_quiet(),
+        };
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Reads what is there, asking the system and not the runtime.
     pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -230,13 +269,13 @@ pub struct Peer {
     /// The connection.
     pub stream: Stream,
     /// What was read ahead; empty, and without memory of its own, most of the time.
-    pub ahead: Vec<u8>,
+    pub ahead: Ahead,
 }
 
 impl Peer {
     /// With nothing read yet.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new() }
+        Self { stream, ahead: Ahead::default() }
     }
 
     /// The next bytes, put into `buffer`: first what was read ahead, then from the connection.
@@ -263,20 +302,17 @@ impl Peer {
 
     /// Takes the first bytes of what was read ahead off. With the last of them the memory is given back.
     pub fn consume(&mut self, count: usize) {
-        if count == self.ahead.len() {
-            self.ahead = Vec::new();
-        } else {
-            self.ahead.drain(..count);
-        }
+        self.ahead.consume(count);
     }
 
     /// Gives back bytes that were taken by [`Peer::poll_next`] but belong to what comes next.
     pub fn put_back(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.ahead.splice(..0, bytes.iter().copied());
-        }
+        self.ahead.put_back(bytes);
     }
 }
+
+/// Fewer bytes than this are copied behind those that wait: that costs less than having the system gather them.
+const WORTH_TWO: usize = 4 * 1024;
 
 /// Bytes on their way out that the socket did not take at once.
 #[derive(Debug, Default)]
@@ -294,6 +330,11 @@ impl Pending {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.sent
+    }
+
+    /// Takes bytes over as the first that wait.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, sent: 0 }
     }
 
     /// Adds bytes behind those that wait.
@@ -316,6 +357,20 @@ impl Pending {
     /// `Ready` means that all of it is sent.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result<()>> {
         let mut rest = bytes;
+        while !self.is_empty() && rest.len() >= WORTH_TWO && to.is_socket() {
+            match to.poll_write_both(cx, &self.bytes[self.sent..], rest) {
+                Poll::Ready(count) => {
+                    let count = non_zero(count?)?;
+                    let own = count.min(self.len());
+                    self.sent += own;
+                    rest = &rest[count - own..];
+                    if self.sent == self.bytes.len() {
+                        *self = Self::default();
+                    }
+                }
+                Poll::Pending => break,
+            }
+        }
         if self.is_empty() {
             while !rest.is_empty() {
                 match to.poll_write(cx, rest) {

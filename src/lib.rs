@@ -18,6 +18,7 @@ pub mod proxy_protocol;
 pub mod request;
 pub mod timer;
 pub mod tls;
+pub mod turn;
 
 pub mod headers;
 pub mod routing;

@@ -17,19 +17,20 @@ use crate::request::{Addressed, Request};
 use crate::shared::Local;
 use crate::state::State;
 use crate::tls::session::TlsSession;
+use crate::turn;
 use crate::upgrade::{self, Intent, Switched};
 
 /// Answers one request. What is returned is the client if its connection goes on as HTTP.
 pub async fn handle(
     local: &Rc<Local>,
-    mut client: Client,
+    mut client: Box<Client>,
     head: RequestHead,
     started: Instant,
-) -> Option<Client> {
+) -> Option<Box<Client>> {
     client.info.requests += 1;
     let (mut exchange, mut refused) = match exchange(local, &client, head, started) {
         Ok(exchange) => (exchange, None),
-        Err((exchange, error)) => (*exchange, Some(error)),
+        Err((exchange, error)) => (exchange, Some(error)),
     };
     let mut way = Way::Start;
     loop {
@@ -43,8 +44,8 @@ pub async fn handle(
             Ok(Settled::Proxied(Intent::Upgrade(upgrade))) => {
                 match upgrade::switch(local, client, exchange, upgrade).await {
                     Switched::Tunnel => return None,
-                    Switched::Answered(goes_on, result) => {
-                        (client, exchange) = *goes_on;
+                    Switched::Answered(its_client, its_exchange, result) => {
+                        (client, exchange) = (its_client, its_exchange);
                         result
                     }
                 }
@@ -57,7 +58,7 @@ pub async fn handle(
                 return leave(local, client, &exchange, after).await;
             }
             Ok(Done::Elsewhere(next)) => way = next,
-            Err(error) => match exchange.error_page(&client, &error) {
+            Err(error) => match exchange.error_page(&*client, &error) {
                 Some(ErrorWay::On(next)) => {
                     exchange.tell(&client, &error);
                     way = next;
@@ -138,21 +139,21 @@ async fn reply_to(
 /// The last answer to a request.
 async fn answer(
     local: &Rc<Local>,
-    mut client: Client,
-    mut exchange: Exchange,
+    mut client: Box<Client>,
+    mut exchange: Box<Exchange>,
     reply: Reply,
     after: After,
-) -> Option<Client> {
+) -> Option<Box<Client>> {
     let sent = reply::send(local, &mut client, &mut exchange, reply, after).await;
     record(local, &client, &mut exchange);
     if sent.is_ok() { leave(local, client, &exchange, after).await } else { None }
 }
 
 /// Answers what never became a request: a head that is none, or that did not come in time.
-pub async fn refuse(local: &Rc<Local>, client: Client, error: ProxyError, started: Instant) {
+pub async fn refuse(local: &Rc<Local>, client: Box<Client>, error: ProxyError, started: Instant) {
     let state = local.state();
-    let server = state.server_for(&client.info.listener, "").unwrap_or(0);
-    let exchange = Exchange::new(state, server, Subject::Nothing, &client, started);
+    let server = state.unnamed_server(&client.info.listener).unwrap_or(0);
+    let exchange = Box::new(Exchange::new(state, server, Subject::Nothing, &client.info, started));
     fail(local, client, exchange, error).await;
 }
 
@@ -162,9 +163,9 @@ fn exchange(
     client: &Client,
     head: RequestHead,
     started: Instant,
-) -> Result<Exchange, (Box<Exchange>, ProxyError)> {
+) -> Result<Box<Exchange>, (Box<Exchange>, ProxyError)> {
     let mut state = local.state();
-    if state.server_for(&client.info.listener, "").is_none() {
+    if state.unnamed_server(&client.info.listener).is_none() {
         // A reload took the listener away; its connections are served as they were, to their end.
         state = Arc::clone(&client.accepted_under);
     }
@@ -177,7 +178,7 @@ pub(crate) fn found(
     client: &ClientInfo,
     head: RequestHead,
     started: Instant,
-) -> Result<Exchange, (Box<Exchange>, ProxyError)> {
+) -> Result<Box<Exchange>, (Box<Exchange>, ProxyError)> {
     let failed = |state, server, (error, head): (ProxyError, RequestHead)| {
         let subject = Subject::Head(Box::new(head));
         (Box::new(Exchange::new(state, server, subject, client, started)), error)
@@ -185,7 +186,7 @@ pub(crate) fn found(
     let addressed = match Addressed::new(head) {
         Ok(addressed) => addressed,
         Err(error) => {
-            let server = state.server_for(&client.listener, "").unwrap_or(0);
+            let server = state.unnamed_server(&client.listener).unwrap_or(0);
             return Err(failed(state, server, error));
         }
     };
@@ -201,12 +202,14 @@ pub(crate) fn found(
     };
     drop_odd_names(&mut request, state.config.servers[server].limits.underscores_in_headers);
     let admitted = admit(client);
-    let exchange = Exchange::new(state, server, Subject::Request(Box::new(request)), client, started);
+    // Boxed, both: what an exchange is made of is not moved about with it.
+    let subject = Subject::Request(Box::new(request));
+    let exchange = Box::new(Exchange::new(state, server, subject, client, started));
     exchange.capture_host(client);
     match admitted {
         Ok(()) => Ok(exchange),
         // It is a request all the same, for which `error_page` may have something.
-        Err(error) => Err((Box::new(exchange), error)),
+        Err(error) => Err((exchange, error)),
     }
 }
 
@@ -221,10 +224,10 @@ fn admit(client: &ClientInfo) -> Result<(), ProxyError> {
 /// Tells the client of an error, if it can still be told, and the log.
 async fn fail(
     local: &Rc<Local>,
-    mut client: Client,
-    mut exchange: Exchange,
+    mut client: Box<Client>,
+    mut exchange: Box<Exchange>,
     error: ProxyError,
-) -> Option<Client> {
+) -> Option<Box<Client>> {
     exchange.tell(&client, &error);
     let status = error.status();
     if status == 444 && exchange.outcome.status == 0 {
@@ -250,13 +253,18 @@ async fn fail(
 
 /// Writes the access lines.
 fn record(local: &Rc<Local>, client: &Client, exchange: &mut Exchange) {
-    exchange.outcome.late.duration = exchange.started().elapsed();
+    exchange.outcome.late.duration = turn::since(exchange.started());
     for log in exchange.access_logs() {
         local.lines.request(log, &exchange.values(client));
     }
 }
 
-async fn leave(local: &Local, mut client: Client, exchange: &Exchange, after: After) -> Option<Client> {
+async fn leave(
+    local: &Local,
+    mut client: Box<Client>,
+    exchange: &Exchange,
+    after: After,
+) -> Option<Box<Client>> {
     if client.peer.stream.is_http2() {
         // A stream is for one request. One that still sends is told to stop by RFC 9113 §8.1, which h2 does.
         return None;
@@ -273,8 +281,7 @@ async fn leave(local: &Local, mut client: Client, exchange: &Exchange, after: Af
 /// R15: to an app behind a CGI-like interface `X_Real_IP` is `X-Real-IP`, and so are other names with odd
 /// characters to some; so they do not pass, as with nginx.
 fn drop_odd_names(request: &mut Request, keep_underscores: bool) {
-    let passes =
-        |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || (*byte == b'_' && keep_underscores);
+    let passes = |byte: &u8| matches!(PASSES[usize::from(*byte)], Some(sure) if sure || keep_underscores);
     let mut dropped: Option<(String, usize)> = None;
     request.head.fields.retain(|field| {
         let is_kept = field.name.iter().all(passes);
@@ -294,6 +301,19 @@ fn drop_odd_names(request: &mut Request, keep_underscores: bool) {
         );
     }
 }
+
+/// Whether a byte of a name passes: always, with `underscores_in_headers` only, or never (`None`).
+static PASSES: [Option<bool>; 256] = {
+    let (mut passes, mut byte) = ([None; 256], 0);
+    while byte < passes.len() {
+        if (byte as u8).is_ascii_alphanumeric() || byte == b'-' as usize {
+            passes[byte] = Some(true);
+        }
+        byte += 1;
+    }
+    passes[b'_' as usize] = Some(false);
+    passes
+};
 
 impl From<HeadError> for ProxyError {
     fn from(error: HeadError) -> Self {

@@ -255,7 +255,7 @@ pub async fn send(
         return Err(ProxyError::NoTunnel(Fault::Client));
     }
     exchange.outcome.status = status;
-    exchange.outcome.late.duration = exchange.started().elapsed();
+    exchange.outcome.late.duration = crate::turn::since(exchange.started());
     let (mut bytes, gzip) = reply.head(exchange, client, status, after);
     exchange.outcome.sent = Some(fields_of(&bytes));
     let head = bytes.len() as u64;

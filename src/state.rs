@@ -54,6 +54,12 @@ impl State {
         Some(listener.servers.find(host))
     }
 
+    /// The server for requests without a host; `None` if the address is not listened on (any more).
+    pub fn unnamed_server(&self, listener: &ListenAddress) -> Option<usize> {
+        let listener = self.config.listeners.iter().find(|known| known.address == *listener)?;
+        Some(listener.servers.unnamed_server())
+    }
+
     /// The server for the name that a client asks for in the handshake of TLS, or for none; `None` if the address
     /// is not listened on (any more), or the server speaks no TLS.
     pub fn tls_server_for(
@@ -91,7 +97,7 @@ impl State {
     /// The default server of a listening address.
     pub fn default_server(&self, listener: &ListenAddress) -> Option<&Server> {
         // No host is empty by then: an empty name is looked up for clients that named none.
-        self.server_for(listener, "").map(|server| &self.config.servers[server])
+        self.unnamed_server(listener).map(|server| &self.config.servers[server])
     }
 }
 

@@ -1,10 +1,12 @@
 //! One timer for everything that one task waits for.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::turn;
 
 /// Tells when a deadline has passed. The deadline may be another one at each call: as long as it
 /// moves into the future, which is what deadlines do while bytes flow, moving it costs a comparison.
@@ -13,22 +15,30 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub struct Timer {
     sleep: Pin<Box<Sleep>>,
     armed: Instant,
+    /// Who is woken when the system's timer fires.
+    waker: Option<Waker>,
 }
 
 impl Timer {
     /// Armed for a time that no deadline is behind.
     pub fn new() -> Self {
         let armed = Instant::now() + Duration::from_secs(365 * 24 * 3600);
-        Self { sleep: Box::pin(sleep_until(armed)), armed }
+        Self { sleep: Box::pin(sleep_until(armed)), armed, waker: None }
     }
 
     /// `Ready` once `deadline` has passed; until then the task will be woken when it does.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if deadline < self.armed {
             self.arm(deadline);
+        } else if self.is_waiting(cx) {
+            return Poll::Pending;
         }
         loop {
-            ready!(self.sleep.as_mut().poll(cx));
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                self.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            self.waker = None;
             if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
@@ -36,8 +46,14 @@ impl Timer {
         }
     }
 
+    /// Whether the system's timer is set for this task and cannot have fired yet.
+    fn is_waiting(&self, cx: &Context<'_>) -> bool {
+        self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && turn::now() < self.armed
+    }
+
     fn arm(&mut self, deadline: Instant) {
         self.sleep.as_mut().reset(deadline);
+        self.waker = None;
         self.armed = deadline;
     }
 }

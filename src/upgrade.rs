@@ -163,30 +163,30 @@ pub enum Switched {
     /// The connection is a tunnel now.
     Tunnel,
     /// The connection is still one of HTTP: the upstream gave another answer, or failed.
-    Answered(Box<(Client, Exchange)>, Result<Done, ProxyError>),
+    Answered(Box<Client>, Box<Exchange>, Result<Done, ProxyError>),
 }
 
 /// Asks the upstream for the upgrade. If it agrees the connection becomes a tunnel; whatever else it says
 /// is an ordinary answer.
 pub async fn switch(
     local: &Rc<Local>,
-    mut client: Client,
-    mut exchange: Exchange,
+    mut client: Box<Client>,
+    mut exchange: Box<Exchange>,
     upgrade: Upgrade,
 ) -> Switched {
     // R1: not a byte behind the head is sent before the 101; what comes is read ahead, and bounded.
     let answered = match forward::ask(local, &mut client, &mut exchange, Some(&upgrade.protocol)).await {
         Ok(answered) => answered,
-        Err(error) => return Switched::Answered(Box::new((client, exchange)), Err(error)),
+        Err(error) => return Switched::Answered(client, exchange, Err(error)),
     };
     if answered.head.status != 101 {
         let result = forward::relay(local, &mut client, &mut exchange, answered).await;
-        return Switched::Answered(Box::new((client, exchange)), result);
+        return Switched::Answered(client, exchange, result);
     }
     if let Err(error) = upgrade.verify(&answered.head) {
         // The upstream believes to be in a tunnel: its leg ends first.
         drop(answered);
-        return Switched::Answered(Box::new((client, exchange)), Err(error));
+        return Switched::Answered(client, exchange, Err(error));
     }
     open(local, client, exchange, answered, &upgrade);
     Switched::Tunnel
@@ -208,12 +208,19 @@ fn switching(exchange: &mut Exchange, client: &Client, upgrade: &Upgrade) -> Vec
 }
 
 /// Turns both connections into a tunnel, with a task of its own that holds nothing of the request.
-fn open(local: &Rc<Local>, client: Client, mut exchange: Exchange, answered: Answered, upgrade: &Upgrade) {
+fn open(
+    local: &Rc<Local>,
+    client: Box<Client>,
+    mut exchange: Box<Exchange>,
+    answered: Answered,
+    upgrade: &Upgrade,
+) {
+    let client = *client;
     exchange.outcome.status = 101;
     exchange.outcome.response = Some(answered.head);
     let head = switching(&mut exchange, &client, upgrade);
     exchange.outcome.late.sent = head.len() as u64;
-    exchange.outcome.late.duration = exchange.started().elapsed();
+    exchange.outcome.late.duration = crate::turn::since(exchange.started());
     exchange.outcome.late.tunnel = Some(TunnelLine { id: client.info.id.to_string(), end: None });
     let values = exchange.values(&client);
     let logs = exchange.access_logs().iter().filter(|log| local.lines.request(log, &values));

@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
         };
         let (mut exchange, refused) = match found {
             Ok(exchange) => (exchange, None),
-            Err((exchange, error)) => (*exchange, Some(error)),
+            Err((exchange, error)) => (exchange, Some(error)),
         };
         exchange.trace();
         if let Some(request) = exchange.checked() {

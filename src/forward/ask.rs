@@ -27,6 +27,7 @@ use crate::routing::outcome::{Asked, UpstreamOutcome};
 use crate::routing::values::{Values, verbatim};
 use crate::server::tasks::Phase;
 use crate::shared::Local;
+use crate::turn;
 use crate::upstream::balance::Lease;
 use crate::upstream::choice::Choice;
 use crate::upstream::connect::{ConnectError, Connecting};
@@ -52,7 +53,7 @@ pub async fn ask(
     let (timeouts, next) = (location.timeouts.clone(), location.next_upstream);
     let version = location.http_version;
     if !group.is_settled() {
-        let deadline = Instant::now() + timeouts.proxy_connect;
+        let deadline = turn::now() + timeouts.proxy_connect;
         while_present(local, client, deadline, group.settled()).await?;
     }
     let choice = Choice::new(&group, key, next.tries);
@@ -76,10 +77,10 @@ pub async fn ask(
         is_upgrade,
         is_once_only,
         has_looked: false,
-        started: Instant::now(),
+        started: turn::now(),
     };
     loop {
-        let Some(lease) = asking.choice.choose(Instant::now()) else {
+        let Some(lease) = asking.choice.choose(turn::now()) else {
             asking.note_asked(exchange, Asked::Group(group.upstream.name.clone()));
             note(exchange, |upstream| upstream.status = 502);
             return Err(ProxyError::NoLiveServer);
@@ -184,7 +185,7 @@ pub(super) struct Asking<'a> {
     next: NextUpstream,
     pub(super) timeouts: &'a Timeouts,
     version: UpstreamVersion,
-    head: &'a [u8],
+    pub(super) head: &'a [u8],
     body: BodyLength,
     is_head: bool,
     pub(super) is_upgrade: bool,
@@ -200,7 +201,7 @@ struct Failure {
     lease: Lease,
     error: ProxyError,
     /// The request, if a part of it may have been sent.
-    sent: Option<Pump>,
+    sent: Option<Box<Pump>>,
     /// Whether a part of a 1xx answer may be out: nothing can be said behind it.
     is_amid_interim: bool,
     /// Whether it is certain that the server has not looked at the request.
@@ -235,7 +236,17 @@ impl Asking<'_> {
         // An upgrade takes its connection with it, so it gets a new one; in HTTP/2 it is but a stream.
         let mut may_reuse = !self.is_upgrade || self.is_http2();
         loop {
-            let (upstream, uses) = match self.reach(&lease, client, exchange, may_reuse).await {
+            self.note_asked(exchange, Asked::Server(lease.address().clone()));
+            let reused = match may_reuse && !self.is_http2() {
+                true => self.reuse(&lease, exchange),
+                false => None,
+            };
+            let reached = match reused {
+                Some(reused) => Ok(reused),
+                // Boxed: to wait for a connection takes more memory than all that comes after.
+                None => Box::pin(self.reach(&lease, client, exchange, may_reuse)).await,
+            };
+            let (upstream, uses) = match reached {
                 Ok(reached) => reached,
                 Err(error) => {
                     return Err(Failure {
@@ -248,7 +259,7 @@ impl Asking<'_> {
                 }
             };
             let is_reused = uses.requests > 1;
-            let mut attempt = Attempt::new(upstream, self.head, exchange, self.body);
+            let mut attempt = Attempt::new(upstream, exchange, self.body);
             let may_fail = is_reused || self.choice.tries() > 1;
             // In HTTP/2 a server can say that it has not looked at a request, whatever that does.
             if !self.body.is_empty() && (self.is_http2() || (self.may_be_repeated() && may_fail)) {
@@ -267,7 +278,7 @@ impl Asking<'_> {
                 Ok(head) => {
                     note(exchange, |upstream| {
                         upstream.status = head.status;
-                        upstream.header = Some(started.elapsed());
+                        upstream.header = Some(turn::since(started));
                     });
                     exchange.outcome.late.received = attempt.request.content();
                     let Attempt { upstream, request, .. } = attempt;
@@ -280,7 +291,7 @@ impl Asking<'_> {
                 if !matches!(error, ProxyError::ClientGone(_) | ProxyError::Stopping) {
                     upstream.status = error.status();
                 }
-                upstream.response = Some(started.elapsed());
+                upstream.response = Some(turn::since(started));
             });
             let is_amid_interim = attempt.is_amid_interim();
             let Attempt { heard, request, .. } = attempt;
@@ -305,30 +316,33 @@ impl Asking<'_> {
         upstreams.push(UpstreamOutcome { is_elsewhere, ..UpstreamOutcome::of(asked) });
     }
 
-    /// A connection to the server: one that has been used before, or a new one.
+    /// A connection to the server that has been used before.
+    fn reuse(&self, lease: &Lease, exchange: &mut Exchange) -> Option<(Stream, Box<Uses>)> {
+        let resolver = &self.local.shared.resolver;
+        let can_be_repeated = self.body.is_empty() && exchange.request().is_idempotent();
+        let mut pool = self.local.pool.borrow_mut();
+        let reused = pool.take(lease.address(), self.secured, self.header, can_be_repeated, resolver)?;
+        note_reached(exchange, Duration::ZERO, reused.1.address);
+        Some(reused)
+    }
+
+    /// A new connection to the server, or a stream of one.
     async fn reach(
         &self,
         lease: &Lease,
         client: &mut Client,
         exchange: &mut Exchange,
         may_reuse: bool,
-    ) -> Result<(Stream, Uses), ProxyError> {
-        self.note_asked(exchange, Asked::Server(lease.address().clone()));
-        let started = Instant::now();
+    ) -> Result<(Stream, Box<Uses>), ProxyError> {
+        let started = turn::now();
         let resolver = &self.local.shared.resolver;
-        let pool = || self.local.pool.borrow_mut().take(lease.address(), self.secured, self.header, resolver);
-        let pooled = (may_reuse && !self.is_http2()).then(pool).flatten();
-        if let Some(reused) = pooled {
-            note_reached(exchange, Duration::ZERO, reused.1.address);
-            return Ok(reused);
-        }
         let reached = match self.version {
             UpstreamVersion::Http11 => self.connect(lease, client).await,
             UpstreamVersion::Http2 => self.open_stream(lease, client, may_reuse).await,
         };
         match reached {
             Ok((stream, uses)) => {
-                note_reached(exchange, started.elapsed(), uses.address);
+                note_reached(exchange, turn::since(started), uses.address);
                 Ok((stream, uses))
             }
             Err(error) => {
@@ -344,7 +358,7 @@ impl Asking<'_> {
                     resolver.doubt(&self.group.questions_of(lease.address()));
                     note(exchange, |upstream| {
                         upstream.status = error.status();
-                        upstream.response = Some(started.elapsed());
+                        upstream.response = Some(turn::since(started));
                     });
                 }
                 Err(error)
@@ -357,8 +371,8 @@ impl Asking<'_> {
     }
 
     /// Connects to a server in HTTP/1.1.
-    async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<(Stream, Uses), ProxyError> {
-        let (since, timeout) = (Instant::now(), self.timeouts.proxy_connect);
+    async fn connect(&self, lease: &Lease, client: &mut Client) -> Result<(Stream, Box<Uses>), ProxyError> {
+        let (since, timeout) = (turn::now(), self.timeouts.proxy_connect);
         let is_taken = Cell::new(false);
         let (secured, header) = (self.secured, self.header);
         let to = Connecting { address: lease.address(), secured, header, is_taken: &is_taken };
@@ -369,7 +383,8 @@ impl Asking<'_> {
             error => error,
         });
         let (stream, address) = connected?.map_err(connect_error)?;
-        Ok((stream, Uses { since, requests: 1, address, secured: secured.cloned(), header }))
+        let uses = Uses { since, requests: 1, address, secured: secured.cloned(), header };
+        Ok((stream, Box::new(uses)))
     }
 
     /// Opens a stream to a server in HTTP/2.
@@ -378,7 +393,7 @@ impl Asking<'_> {
         lease: &Lease,
         client: &mut Client,
         may_reuse: bool,
-    ) -> Result<(Stream, Uses), ProxyError> {
+    ) -> Result<(Stream, Box<Uses>), ProxyError> {
         let timeout = self.timeouts.proxy_connect;
         let wanted = Wanted {
             key: http2::Key {
@@ -391,7 +406,7 @@ impl Asking<'_> {
             is_tunnel: self.is_upgrade,
             is_fresh: !may_reuse,
         };
-        let deadline = Instant::now() + timeout + PATIENCE;
+        let deadline = turn::now() + timeout + PATIENCE;
         let opened = while_present(self.local, client, deadline, wanted.open(self.local)).await?;
         opened.map_err(|error| match error {
             OpenError::Connect(error) => connect_error(error),
@@ -414,7 +429,7 @@ impl Asking<'_> {
 
     /// Takes a failure down. `Ok` if another server is to be tried (R32: always safe while nothing was sent),
     /// with what was sent already.
-    fn next_after(&mut self, failure: Failure) -> Result<Option<Pump>, ProxyError> {
+    fn next_after(&mut self, failure: Failure) -> Result<Option<Box<Pump>>, ProxyError> {
         let Some(case) = failure.case() else { return Err(failure.error) };
         self.note_failed(&failure.lease);
         // An upgrade that was sent may have opened something.
@@ -422,7 +437,7 @@ impl Asking<'_> {
             failure.sent.is_some() && !failure.is_unprocessed && (self.is_upgrade || self.is_once_only);
         let goes_on = self.choice.tries() > 0
             && !failure.is_amid_interim
-            && failure.sent.as_ref().is_none_or(Pump::can_give_back)
+            && failure.sent.as_ref().is_none_or(|sent| sent.can_give_back())
             && self.allows(case, is_once_only);
         if goes_on {
             let error = &failure.error;
@@ -451,7 +466,7 @@ impl Asking<'_> {
         let Some(doubted) = doubted.filter(|_| !self.has_looked) else { return Ok(false) };
         self.has_looked = true;
         let answers = self.local.shared.resolver.answers(&doubted);
-        match while_present(self.local, client, Instant::now() + LOOK, answers).await {
+        match while_present(self.local, client, turn::now() + LOOK, answers).await {
             Ok(()) | Err(ProxyError::ConnectTimeout) => {}
             Err(error) => return Err(error),
         }
@@ -459,7 +474,7 @@ impl Asking<'_> {
     }
 
     fn note_failed(&mut self, lease: &Lease) {
-        if self.choice.failed(lease, Instant::now()) {
+        if self.choice.failed(lease, turn::now()) {
             let (server, timeout) = (lease.address(), self.choice.server(lease).fail_timeout);
             tracing::warn!(upstream = %server, "has failed `max_fails` times, and is left alone for {timeout:?}");
         }
@@ -476,7 +491,7 @@ impl Asking<'_> {
             self.choice.answered(&answered.lease);
             return false;
         }
-        note(exchange, |upstream| upstream.response = Some(answered.started.elapsed()));
+        note(exchange, |upstream| upstream.response = Some(turn::since(answered.started)));
         let lease = &answered.lease;
         // nginx: such an answer says nothing against the server.
         if matches!(status, 403 | 404) {
@@ -494,7 +509,7 @@ impl Asking<'_> {
         let cases = self.next.cases;
         cases.contains(case)
             && (!is_once_only || cases.contains(NextCase::NonIdempotent))
-            && self.next.timeout.is_none_or(|timeout| self.started.elapsed() < timeout)
+            && self.next.timeout.is_none_or(|timeout| turn::since(self.started) < timeout)
     }
 
     /// Whether the body of the request may have to be sent a second time.
@@ -544,7 +559,7 @@ fn note_reached(exchange: &mut Exchange, time: Duration, address: Option<SocketA
 }
 
 /// Puts the client's connection back to where the body of the request began.
-fn repeat(sent: Pump, client: &mut Client, exchange: &mut Exchange) {
+fn repeat(sent: Box<Pump>, client: &mut Client, exchange: &mut Exchange) {
     if sent.give_back(&mut client.peer) {
         exchange.has_lost_body = false;
         exchange.has_read_body = false;

@@ -17,6 +17,7 @@ use crate::http1::head::{self, HeadLimits, MAX_FIELDS, Progress, ResponseHead, V
 use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
 use crate::io::{Peer, Pending, Stream};
 use crate::server::tasks::Phase;
+use crate::turn;
 
 /// The most bytes and fields of a response's head. Four times what a cookie-laden app sends, and enough
 /// for a 101 that repeats a long `Sec-WebSocket-Protocol`.
@@ -27,7 +28,9 @@ const MAX_INTERIM: usize = 16;
 /// A request that was put on its way to one server.
 pub(super) struct Attempt {
     pub(super) upstream: Peer,
-    pub(super) request: Pump,
+    /// Boxed, as what the connection was used for is: both go on with the answer.
+    pub(super) request: Box<Pump>,
+    has_begun: bool,
     /// 1xx answers on their way to the client.
     interim: Pending,
     interims: usize,
@@ -42,20 +45,19 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// With the head in front of the body; nothing is sent yet.
-    pub(super) fn new(upstream: Stream, head: &[u8], exchange: &Exchange, body: BodyLength) -> Self {
+    /// Nothing is sent yet.
+    pub(super) fn new(upstream: Stream, exchange: &Exchange, body: BodyLength) -> Self {
         let encoding = request_encoding(body, exchange, upstream.is_http2());
-        let mut request = Pump::new(body, encoding, max_body(exchange));
-        request.prepend(head);
         Self {
             upstream: Peer::new(upstream),
-            request,
+            request: Box::new(Pump::new(body, encoding, max_body(exchange))),
+            has_begun: false,
             interim: Pending::default(),
             interims: 0,
             scanned: 0,
             heard: false,
             sink_error: None,
-            last: Instant::now(),
+            last: turn::now(),
         }
     }
 
@@ -77,12 +79,15 @@ impl Attempt {
                 return Poll::Ready(Err(ProxyError::Stopping));
             }
             let mut progress = false;
+            if !std::mem::replace(&mut self.has_begun, true) {
+                self.sink_error = self.request.begin(cx, &mut self.upstream.stream, asking.head).err();
+            }
             self.poll_request(cx, client, &mut buffers, &mut progress)?;
             if let Poll::Ready(head) = self.poll_head(cx, client, exchange, &mut buffers, &mut progress)? {
                 return Poll::Ready(Ok(head));
             }
             if progress {
-                self.last = Instant::now();
+                self.last = turn::now();
             }
             let (deadline, error) = self.waits_for(asking, client, exchange);
             client.timer.poll(cx, deadline).map(|()| Err(error))
@@ -129,14 +134,17 @@ impl Attempt {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ProxyError::ClientGone(Some(error)))),
                 Poll::Pending => return Poll::Pending,
             }
-            if !self.upstream.ahead.is_empty() && self.scanned < self.upstream.ahead.len() {
+            if self.scanned < self.upstream.ahead.len() {
                 match head::response(&self.upstream.ahead, self.scanned, RESPONSE_HEAD)
                     .map_err(ProxyError::UpstreamHead)?
                 {
-                    Progress::Partial(scanned) => self.scanned = scanned,
+                    Progress::Partial(scanned) => {
+                        self.scanned = scanned;
+                        buffers.copy_out(&mut self.upstream.ahead);
+                    }
                     Progress::Whole(head, end) => {
                         self.scanned = 0;
-                        self.upstream.consume(end);
+                        buffers.consume(&mut self.upstream.ahead, end);
                         if !(100..200).contains(&head.status) || head.status == 101 {
                             return Poll::Ready(Ok(head));
                         }
@@ -150,7 +158,11 @@ impl Attempt {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.heard = true;
                     *progress = true;
-                    self.upstream.ahead.extend_from_slice(&buffers.input[..count]);
+                    match self.upstream.ahead.is_empty() {
+                        // The usual case: nothing is copied, however much of the body came with the head.
+                        true => self.upstream.ahead = buffers.lend(0..count),
+                        false => self.upstream.ahead.extend_from_slice(&buffers.input[..count]),
+                    }
                 }
                 Poll::Ready(result) => {
                     let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);

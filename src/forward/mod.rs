@@ -24,6 +24,7 @@ use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
 use crate::routing::outcome::UpstreamOutcome;
 use crate::shared::Local;
+use crate::turn;
 use crate::upstream::balance::Lease;
 use crate::upstream::group::Group;
 use crate::upstream::pool::{Uses, keep_alive_hint};
@@ -55,12 +56,12 @@ pub struct Answered {
     /// The connection; what came behind the head was read ahead.
     pub upstream: Peer,
     /// How much the connection was used.
-    uses: Uses,
+    uses: Box<Uses>,
     group: Arc<Group>,
     /// The server, counted as having this request.
     pub lease: Lease,
     /// The request's body, which may still be on its way.
-    request: Pump,
+    request: Box<Pump>,
     started: Instant,
 }
 
@@ -69,7 +70,7 @@ impl Answered {
     /// it: an answer to a subrequest hardly ever has a body.
     pub fn discard(self, local: &Rc<Local>, exchange: &mut Exchange) {
         let Self { head, is_head, upstream, uses, group, lease, request, started } = self;
-        note(exchange, |upstream| upstream.response = Some(started.elapsed()));
+        note(exchange, |upstream| upstream.response = Some(turn::since(started)));
         let is_read = match head.body_length(is_head) {
             // R7: what comes behind a 101 that nobody asked for is no HTTP.
             Ok(BodyLength::Length(length)) => head.status != 101 && length == upstream.ahead.len() as u64,

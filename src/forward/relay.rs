@@ -20,6 +20,7 @@ use crate::http1::pump::{Buffers, Pump, PumpError};
 use crate::io::Peer;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
+use crate::turn;
 use crate::upstream::pool::keep_alive_hint;
 
 /// Streams an answer to the client, and what is left of the request to the upstream meanwhile.
@@ -55,7 +56,7 @@ pub async fn relay(
     let may_go_on = request.has_read_all() && exchange.is_body_settled() && exchange.may_keep_alive(client);
     // The variables of the rules may ask for these.
     exchange.outcome.response = Some(head);
-    exchange.outcome.late.duration = exchange.started().elapsed();
+    exchange.outcome.late.duration = turn::since(exchange.started());
     let plan = Plan::of(exchange, client, body, is_head, may_go_on);
     let can_be_reused = can_be_reused && plan.is_read_whole;
     let mut response = Pump::new(length_on(&upstream, plan.body), plan.encoding, None);
@@ -63,17 +64,17 @@ pub async fn relay(
         response.compress(Gzip::new(level));
     }
     exchange.outcome.sent = plan.sent;
-    let (bytes, goes_on) = (plan.head, plan.goes_on);
-    let mut relaying = Relaying { upstream, request, response, is_request_cut: false, last: Instant::now() };
-    relaying.response.prepend(&bytes);
+    let (head_sent, goes_on) = (plan.head.len() as u64, plan.goes_on);
+    let mut relaying = Relaying { upstream, request, response, is_request_cut: false, last: turn::now() };
+    relaying.response.prepend(plan.head);
     let result = relaying.run(local, client, exchange).await;
     let late = &mut exchange.outcome.late;
     late.received = relaying.request.content();
     late.body_sent = relaying.response.written();
-    late.sent = late.body_sent + bytes.len() as u64;
+    late.sent = late.body_sent + head_sent;
     let length = relaying.response.content();
     note(exchange, |upstream| {
-        upstream.response = Some(started.elapsed());
+        upstream.response = Some(turn::since(started));
         upstream.length = length;
     });
     if result.is_err() && !relaying.response.has_sent() {
@@ -126,7 +127,7 @@ fn sent_on(
 /// An answer on its way.
 struct Relaying {
     upstream: Peer,
-    request: Pump,
+    request: Box<Pump>,
     response: Pump,
     /// Whether the upstream did not take the whole request.
     is_request_cut: bool,
@@ -154,7 +155,7 @@ impl Relaying {
             }
             self.poll_request(cx, client, &mut buffers, &mut progress)?;
             if progress {
-                self.last = Instant::now();
+                self.last = turn::now();
             }
             let (deadline, error) = if self.response.waits_for_sink() {
                 (self.last + timeouts.send, ProxyError::ClientTimeout)

@@ -29,6 +29,27 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// As it arrived, without the blanks around it.
     pub value: &'a [u8],
+    /// The head from the name on, at most so far as the line reaches that is usual.
+    line: &'a [u8],
+}
+
+impl Field<'_> {
+    /// Writes the field as a line: all at once where that is how it came.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let (colon, end) = (self.name.len(), self.name.len() + 2 + self.value.len());
+        match self.line.get(colon..colon + 2) == Some(b": ") && self.line.get(end..) == Some(b"\r\n") {
+            true => out.extend_from_slice(self.line),
+            false => write_line(out, self.name, self.value),
+        }
+    }
+}
+
+/// Writes a field as a line.
+pub fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 /// The fields that the proxy itself has something to do with. Found once, when a head is read, so
@@ -135,7 +156,9 @@ impl Known {
         known[begins[name.len()]..begins[name.len() + 1]]
             .iter()
             .find(|(known, meaning)| {
-                if meaning.speaks_of_the_client() {
+                if !known.as_bytes()[0].eq_ignore_ascii_case(first) {
+                    false
+                } else if meaning.speaks_of_the_client() {
                     same_but_for_dashes(known.as_bytes(), name)
                 } else {
                     known.as_bytes().eq_ignore_ascii_case(name)
@@ -219,9 +242,7 @@ impl Fields {
     /// Writes a field behind the text and adds it.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
         let start = self.bytes.len();
-        for part in [name, b": ", value, b"\r\n"] {
-            self.bytes.extend_from_slice(part);
-        }
+        write_line(&mut self.bytes, name, value);
         let colon = start + name.len();
         self.push(start..colon, colon + 2..colon + 2 + value.len());
     }
@@ -288,11 +309,11 @@ impl Fields {
 
 impl Entry {
     fn field<'a>(&self, bytes: &'a [u8]) -> Field<'a> {
-        Field {
-            known: self.known,
-            name: &bytes[self.name.start as usize..self.name.end as usize],
-            value: &bytes[self.value.start as usize..self.value.end as usize],
-        }
+        let name = &bytes[self.name.start as usize..self.name.end as usize];
+        let value = &bytes[self.value.start as usize..self.value.end as usize];
+        let from_name = &bytes[self.name.start as usize..];
+        let line = &from_name[..from_name.len().min(name.len() + value.len() + 4)];
+        Field { known: self.known, name, value, line }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Writes the heads that go out: the end-to-end fields as they came, then what the proxy itself says.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 
-use super::fields::{Field, Known};
+use super::fields::{Field, Known, write_line};
 use super::response::draft::{Draft, is_clean};
 use super::{FieldName, forwarded, hop_by_hop, is_token_byte, rfc7239};
 use crate::clock;
@@ -178,7 +177,7 @@ impl RequestRules<'_> {
             // An authority in the target stands above it.
             Known::Host => {
                 let authority = self.request.authority.as_deref().map_or(field.value, str::as_bytes);
-                raw_line(out, field.name, authority);
+                write_line(out, field.name, authority);
             }
             // These are written by `own`, from the client's where the client is believed.
             Known::XForwardedFor | Known::XForwardedProto | Known::XForwardedHost | Known::XRealIp
@@ -188,10 +187,10 @@ impl RequestRules<'_> {
             // An expectation without a body behind it would only make the upstream wait.
             Known::Expect if !self.request.expects_continue || !self.has_body => {}
             known if self.is_upgrade => match known.websocket_spelling() {
-                Some(name) => raw_line(out, name.as_bytes(), field.value),
-                None => raw_line(out, field.name, field.value),
+                Some(name) => write_line(out, name.as_bytes(), field.value),
+                None => field.write(out),
             },
-            _ => raw_line(out, field.name, field.value),
+            _ => field.write(out),
         }
     }
 
@@ -354,7 +353,7 @@ pub fn response(
         None => {
             for field in hop_by_hop::strip(&head.fields).iter() {
                 if tells_length || field.known != Known::ContentLength {
-                    raw_line(out, field.name, field.value);
+                    field.write(out);
                 }
             }
             head.fields.values(Known::Date).next().is_some()
@@ -366,7 +365,7 @@ pub fn response(
     };
     if !has_date {
         // RFC 9110 §6.6.1: who passes a response on that has no date gives it one.
-        clock::with_http(|date| raw_line(out, b"Date", date.as_bytes()));
+        clock::with_http(|date| write_line(out, b"Date", date.as_bytes()));
     }
     match framing {
         ResponseFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -376,8 +375,8 @@ pub fn response(
     // RFC 9110 §15.5.22: a 426 says what it wants the client to upgrade to; a field for this hop, too.
     let wanted = head.fields.values(Known::Upgrade).next().filter(|_| head.status == 426);
     if let Some(protocols) = wanted {
-        raw_line(out, b"Upgrade", protocols);
-        raw_line(out, b"Connection", b"Upgrade");
+        write_line(out, b"Upgrade", protocols);
+        write_line(out, b"Connection", b"Upgrade");
     }
     out.extend_from_slice(connection.line());
     out.extend_from_slice(b"\r\n");
@@ -407,7 +406,7 @@ pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, draft: Option<&Draft<'_
 /// RFC 9110 §8.6: a 1xx has no `Content-Length`.
 fn without_length(out: &mut Vec<u8>, head: &ResponseHead) {
     for field in hop_by_hop::strip(&head.fields).iter().filter(|field| field.known != Known::ContentLength) {
-        raw_line(out, field.name, field.value);
+        field.write(out);
     }
 }
 
@@ -443,15 +442,10 @@ impl Connection {
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "HTTP/1.1 {status} ");
+    // Three digits: what is read and what can be configured is no other status.
+    let digit = |place: u16| b'0' + (status / place % 10) as u8;
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
     out.extend_from_slice(reason);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn raw_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }

@@ -1,12 +1,13 @@
 //! Moves one body from one peer to the other, with back-pressure and a bounded amount in hand.
 
 use std::io;
+use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use crate::headers::fields::Known;
 use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
 use crate::http1::gzip::Gzip;
-use crate::io::{Peer, Pending, Stream};
+use crate::io::{Ahead, Peer, Pending, Stream};
 use crate::tunnel::pipe::Pipes;
 
 /// How a body is framed on its way out.
@@ -37,6 +38,8 @@ pub struct Buffers {
     pub output: Vec<u8>,
     /// For the bulk of tunnels.
     pub pipes: Pipes,
+    /// Further ones for input, in place of those that are lent.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Buffers {
@@ -46,7 +49,42 @@ impl Buffers {
     /// Once for each worker.
     pub fn new() -> Self {
         let output = Vec::with_capacity(Self::SIZE + 1024);
-        Self { input: vec![0; Self::SIZE], output, pipes: Pipes::default() }
+        Self { input: vec![0; Self::SIZE], output, pipes: Pipes::default(), spare: Vec::new() }
+    }
+
+    /// So many are kept: who borrows one gives it back within the same turn, unless he has to wait.
+    const SPARE: usize = 2;
+
+    /// Lends the input to the bytes that stand at this place of it, so that they need not be copied.
+    pub fn lend(&mut self, place: Range<usize>) -> Ahead {
+        if place.is_empty() {
+            return Ahead::default();
+        }
+        let other = self.spare.pop().unwrap_or_else(|| vec![0; Self::SIZE]);
+        Ahead::lent(std::mem::replace(&mut self.input, other), place)
+    }
+
+    /// Takes the first bytes off, and the buffer back with the last of them.
+    pub fn consume(&mut self, ahead: &mut Ahead, count: usize) {
+        match count == ahead.len() {
+            true => self.take_back(std::mem::take(ahead)),
+            false => ahead.consume(count),
+        }
+    }
+
+    /// Takes the buffer back from those who have to wait, who get one of their own size.
+    pub fn copy_out(&mut self, ahead: &mut Ahead) {
+        let mut own = Ahead::default();
+        own.extend_from_slice(ahead);
+        self.take_back(std::mem::replace(ahead, own));
+    }
+
+    /// Takes a buffer back that was lent.
+    fn take_back(&mut self, ahead: Ahead) {
+        let buffer = ahead.into_buffer();
+        if buffer.len() == Self::SIZE && self.spare.len() < Self::SPARE {
+            self.spare.push(buffer);
+        }
     }
 }
 
@@ -177,9 +215,27 @@ impl Pump {
         self.written
     }
 
-    /// Puts bytes, such as a head, in front of everything.
-    pub fn prepend(&mut self, bytes: &[u8]) {
-        self.pending.push(bytes);
+    /// Puts a head in front of everything: it goes out with the first content.
+    pub fn prepend(&mut self, head: Vec<u8>) {
+        self.pending = Pending::of(head);
+    }
+
+    /// Sends a head in front of everything; what the sink does not take now goes out with the first content. To be
+    /// said before anything has moved.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn begin(&mut self, cx: &mut Context<'_>, to: &mut Stream, head: &[u8]) -> io::Result<()> {
+        if !self.ended {
+            // Its content may be there already.
+            self.pending.push(head);
+            return Ok(());
+        }
+        self.has_sent = true;
+        match self.pending.poll_send(cx, to, head) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Moves what can be moved now. `Ready` means that the body is through; `progress` is set when any
@@ -205,40 +261,57 @@ impl Pump {
                 self.tell_end(&mut to.stream);
                 return Poll::Ready(Ok(()));
             }
-            let Poll::Ready(read) = from.poll_next(cx, &mut buffers.input) else {
-                // What has come is not held back until more comes.
-                ready!(self.flush(cx, to, buffers, progress))?;
-                return Poll::Pending;
+            let sent = if from.ahead.is_empty() {
+                let Poll::Ready(read) = from.stream.poll_read(cx, &mut buffers.input) else {
+                    // What has come is not held back until more comes.
+                    ready!(self.flush(cx, to, buffers, progress))?;
+                    return Poll::Pending;
+                };
+                let count = read.map_err(PumpError::Source)?;
+                if count == 0 {
+                    self.reader.end_of_connection().map_err(PumpError::Body)?;
+                    self.trailers.extend_from_slice(from.stream.trailers());
+                }
+                let Buffers { input, output, .. } = buffers;
+                self.forward(cx, &input[..count], from, to, output)
+            } else {
+                let ahead = std::mem::take(&mut from.ahead);
+                let sent = self.forward(cx, &ahead, from, to, &mut buffers.output);
+                buffers.take_back(ahead);
+                sent
             };
-            let count = read.map_err(PumpError::Source)?;
             *progress = true;
-            if count == 0 {
-                self.reader.end_of_connection().map_err(PumpError::Body)?;
-                self.trailers.extend_from_slice(from.stream.trailers());
-            }
-            let sent = match self.gzip {
-                None => self.forward(cx, count, from, to, buffers)?,
-                Some(_) => self.forward_compressed(cx, count, from, to, buffers)?,
-            };
-            self.waits_for_sink = sent.is_pending();
-            ready!(sent);
+            self.waits_for_sink = sent.as_ref().is_ok_and(Poll::is_pending);
+            ready!(sent?);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Sends the content of the first `count` bytes of the input on; what stands behind the body is
-    /// given back to `from`.
+    /// Sends the content of what was read on, as it is or compressed; what stands behind the body is given back
+    /// to `from`.
     fn forward(
         &mut self,
         cx: &mut Context<'_>,
-        count: usize,
+        input: &[u8],
         from: &mut Peer,
         to: &mut Peer,
-        buffers: &mut Buffers,
+        output: &mut Vec<u8>,
     ) -> Result<Poll<()>, PumpError> {
-        let Buffers { input, output, .. } = buffers;
-        let input = &input[..count];
+        match self.gzip {
+            None => self.forward_plain(cx, input, from, to, output),
+            Some(_) => self.forward_compressed(cx, input, from, to, output),
+        }
+    }
+
+    fn forward_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        from: &mut Peer,
+        to: &mut Peer,
+        output: &mut Vec<u8>,
+    ) -> Result<Poll<()>, PumpError> {
         output.clear();
         let mut at = 0;
         let mut direct = 0..0;
@@ -272,18 +345,15 @@ impl Pump {
         self.send(cx, to, bytes)
     }
 
-    /// As [`Pump::forward`], with the content compressed.
     fn forward_compressed(
         &mut self,
         cx: &mut Context<'_>,
-        count: usize,
+        input: &[u8],
         from: &mut Peer,
         to: &mut Peer,
-        buffers: &mut Buffers,
+        output: &mut Vec<u8>,
     ) -> Result<Poll<()>, PumpError> {
         let Some(mut gzip) = self.gzip.take() else { return Ok(Poll::Ready(())) };
-        let Buffers { input, output, .. } = buffers;
-        let input = &input[..count];
         let (mut compressed, mut at) = (Vec::new(), 0);
         while at < input.len() && !self.reader.is_done() {
             let step = self.reader.step(&input[at..]).map_err(PumpError::Body)?;

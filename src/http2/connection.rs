@@ -31,6 +31,7 @@ use crate::server::tasks::{Phase, TaskGuard};
 use crate::shared::Local;
 use crate::state::State;
 use crate::timer::Timer;
+use crate::turn::in_turns;
 
 /// How much of a stream's content a client may send ahead of whoever takes it.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -46,9 +47,9 @@ const LINGER_BYTES: usize = 4 << 20;
 
 /// Serves a client until its connection ends. What has become a tunnel by then ends with it. One that came when
 /// `refused` was reached is told so in its first stream.
-pub async fn serve(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+pub async fn serve(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) {
     let Some(limits) = local.limits_of(&client.info, &client.accepted_under) else { return };
-    let Client { peer, info, mut timer, task, permit, accepted_under, .. } = client;
+    let Client { peer, info, mut timer, task, permit, accepted_under, .. } = *client;
     let wire = Rc::new(RefCell::new(Wire::new(peer)));
     let since = Instant::now();
     let connection = {
@@ -304,7 +305,7 @@ impl Serving {
         };
         self.info.requests += 1;
         let stream = ServerStream::new(content, respond, kind, Counted::new(&self.streams));
-        let client = Client {
+        let client = Box::new(Client {
             peer: Peer::new(Stream::Http2(Box::new(Http2Stream::Server(stream)))),
             info,
             timer: Timer::new(),
@@ -313,15 +314,15 @@ impl Serving {
             accepted: started,
             half_closed: None,
             accepted_under: Arc::clone(&self.accepted_under),
-        };
+        });
         let local = Rc::clone(&self.local);
         // Boxed: a task copies its future when it is made, and twice when it is done.
-        tokio::task::spawn_local(Box::pin(async move {
+        tokio::task::spawn_local(in_turns(Box::pin(async move {
             match head {
                 Ok(head) => drop(proxy::handle(&local, client, head, started).await),
                 Err(error) => proxy::refuse(&local, client, error, started).await,
             }
-        }));
+        })));
         if self.has_served_enough() {
             self.leave();
         }

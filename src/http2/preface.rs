@@ -14,7 +14,7 @@ use crate::shared::Local;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a client in the version of HTTP in which it begins, or tells it so that `refused` was reached.
-pub async fn serve_either(local: Rc<Local>, mut client: Client, refused: Option<&'static str>) {
+pub async fn serve_either(local: Rc<Local>, mut client: Box<Client>, refused: Option<&'static str>) {
     match look(&local, &mut client).await {
         Some(Spoken::Http2) => super::serve(local, client, refused).await,
         Some(Spoken::Http1) => connection::serve_unless(local, client, refused).await,

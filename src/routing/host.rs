@@ -1,6 +1,6 @@
 //! Which server answers for a host: nginx's rules for `server_name`.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::regex::{Regex, Slots};
 
@@ -75,7 +75,9 @@ pub enum Claim<'a> {
 #[derive(Debug)]
 pub struct ServerNames {
     default: usize,
-    exact: HashMap<String, usize>,
+    /// The server for clients that name no host.
+    unnamed: usize,
+    exact: FxHashMap<String, usize>,
     /// By length of the name, the longest first.
     leading: Vec<(String, usize)>,
     trailing: Vec<(String, usize)>,
@@ -89,7 +91,8 @@ impl ServerNames {
     pub fn new(default: usize, names: impl IntoIterator<Item = (ServerName, usize)>) -> Self {
         let mut found = Self {
             default,
-            exact: HashMap::new(),
+            unnamed: default,
+            exact: FxHashMap::default(),
             leading: Vec::new(),
             trailing: Vec::new(),
             regexes: Vec::new(),
@@ -106,7 +109,13 @@ impl ServerNames {
         }
         found.leading.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         found.trailing.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        found.unnamed = found.find("");
         found
+    }
+
+    /// The server for an empty host.
+    pub fn unnamed_server(&self) -> usize {
+        self.unnamed
     }
 
     /// The server for those who name no host, or one that nobody has claimed.

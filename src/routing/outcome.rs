@@ -183,18 +183,22 @@ pub(super) fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
 /// than reading the head.
 pub(super) fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
     let IpAddr::V4(ip) = ip else { return display(out, ip) };
-    for (index, octet) in ip.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
+    let (mut text, mut end) = ([0; 16], 0);
+    let mut push = |byte| {
+        text[end] = byte;
+        end += 1;
+    };
+    for octet in ip.octets() {
         if octet >= 100 {
-            out.push(b'0' + octet / 100);
+            push(b'0' + octet / 100);
         }
         if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
+            push(b'0' + octet / 10 % 10);
         }
-        out.push(b'0' + octet % 10);
+        push(b'0' + octet % 10);
+        push(b'.');
     }
+    out.extend_from_slice(&text[..end - 1]);
 }
 
 /// Seconds with milliseconds, nginx's form of every duration.

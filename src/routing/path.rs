@@ -269,6 +269,8 @@ impl<'a> Host<'a> {
     /// Reads `uri-host [ ":" port ]`, RFC 9110 §7.2. Of RFC 3986's reg-name the characters that occur
     /// in names are taken; escapes and sub-delims (a `,` is what merged `Host` lines look like) are not.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
+        // Each request has one: a name is looked at once, byte by byte.
+        let end = name_end(text)?;
         let text = std::str::from_utf8(text).ok()?;
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -276,16 +278,7 @@ impl<'a> Host<'a> {
                 address.parse::<std::net::Ipv6Addr>().ok()?;
                 (&text[..address.len() + 2], port)
             }
-            None => {
-                let end = text.find(':').unwrap_or(text.len());
-                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-                // An empty label is nobody's, as in nginx: `.`, `a..b`.
-                let is_empty = |name: &str| name.is_empty() || name == "." || name.contains("..");
-                if is_empty(&text[..end]) || !text[..end].bytes().all(is_name) {
-                    return None;
-                }
-                text.split_at(end)
-            }
+            None => text.split_at(end),
         };
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
@@ -306,6 +299,25 @@ impl<'a> Host<'a> {
             None => name,
         }
     }
+}
+
+/// Where the name ends that `text` begins with; `None` if it begins with none. What begins with a bracket is an
+/// address, which is read otherwise.
+fn name_end(text: &[u8]) -> Option<usize> {
+    if text.first() == Some(&b'[') {
+        return Some(0);
+    }
+    let mut before = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            b':' if at > 0 && text[..at] != *b"." => return Some(at),
+            // An empty label is nobody's, as in nginx: `.`, `a..b`.
+            b'.' if before == b'.' => return None,
+            b'.' | b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => before = byte,
+            _ => return None,
+        }
+    }
+    if text.is_empty() || text == b"." { None } else { Some(text.len()) }
 }
 
 #[cfg(test)]

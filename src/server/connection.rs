@@ -13,9 +13,10 @@ use crate::http1::head::{self, HeadError, HeadLimits, Progress, RequestHead};
 use crate::proxy;
 use crate::server::tasks::Phase;
 use crate::shared::Local;
+use crate::turn;
 
 /// Serves a client until its connection ends, or has become a tunnel.
-pub async fn serve(local: Rc<Local>, mut client: Client) {
+pub async fn serve(local: Rc<Local>, mut client: Box<Client>) {
     while let Some(arrival) = next(&local, &mut client).await {
         match arrival.head {
             Ok(head) => match proxy::handle(&local, client, head, arrival.started).await {
@@ -29,9 +30,9 @@ pub async fn serve(local: Rc<Local>, mut client: Client) {
 }
 
 /// Serves a client, unless `refused` was reached when it came: it is told so.
-pub async fn serve_unless(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+pub async fn serve_unless(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) {
     let Some(setting) = refused else { return serve(local, client).await };
-    proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), Instant::now()).await;
+    proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), turn::now()).await;
 }
 
 /// A head, or what came instead of one.
@@ -45,7 +46,7 @@ struct Arrival {
 async fn next(local: &Rc<Local>, client: &mut Client) -> Option<Arrival> {
     let limits = local.limits_of(&client.info, &client.accepted_under)?;
     let mut waiting = Waiting::default();
-    let since = Instant::now();
+    let since = turn::now();
     poll_fn(|cx| waiting.poll(cx, local, client, &limits, since)).await
 }
 
@@ -127,7 +128,7 @@ impl Waiting {
         if rest.is_empty() || (self.first_byte.is_none() && rest == b"\r") {
             return Ok(Found::Nothing(skipped));
         }
-        self.first_byte.get_or_insert_with(Instant::now);
+        self.first_byte.get_or_insert_with(turn::now);
         let size = HeadLimits { size: limits.head_size, fields: limits.max_headers };
         match head::request(rest, self.scanned, size)? {
             Progress::Whole(head, end) => Ok(Found::Head(head, skipped + end)),
@@ -165,6 +166,6 @@ impl Waiting {
     }
 
     fn arrived(&self, head: Result<RequestHead, ProxyError>) -> Poll<Option<Arrival>> {
-        Poll::Ready(Some(Arrival { head, started: self.first_byte.unwrap_or_else(Instant::now) }))
+        Poll::Ready(Some(Arrival { head, started: self.first_byte.unwrap_or_else(turn::now) }))
     }
 }

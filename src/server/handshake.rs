@@ -21,7 +21,7 @@ use crate::tls::session::TlsSession;
 use crate::tls::stream::TlsStream;
 
 /// Serves a client on an address where TLS is spoken; one that came when `refused` was reached is told so.
-pub async fn serve(local: Rc<Local>, mut client: Client, refused: Option<&'static str>) {
+pub async fn serve(local: Rc<Local>, mut client: Box<Client>, refused: Option<&'static str>) {
     let Some(limits) = local.limits_of(&client.info, &client.accepted_under) else { return };
     let deadline = Instant::now() + limits.header_timeout;
     let timeout = limits.send_timeout;
@@ -64,11 +64,11 @@ async fn first(local: &Rc<Local>, client: &mut Client, deadline: Instant) -> Opt
 /// Goes through the handshake with the server that the client asks for; `None` if it has failed.
 async fn shake_hands(
     local: &Rc<Local>,
-    client: Client,
+    client: Box<Client>,
     hello: Hello,
     deadline: Instant,
     timeout: Duration,
-) -> Option<Client> {
+) -> Option<Box<Client>> {
     if hello.is_challenge
         && let Some(config) = local.shared.challenges.proof_for(hello.server_name.as_deref())
     {
@@ -92,12 +92,12 @@ async fn shake_hands(
 
 /// The handshake itself, and how it has ended; `None` if there was no waiting for it.
 async fn handshake(
-    mut client: Client,
+    mut client: Box<Client>,
     config: Arc<ServerConfig>,
     deadline: Instant,
-) -> Option<(Client, io::Result<()>)> {
+) -> Option<(Box<Client>, io::Result<()>)> {
     let Peer { stream, ahead } = client.peer;
-    let tls = TlsStream::accept(stream, config, ahead).ok()?;
+    let tls = TlsStream::accept(stream, config, ahead.into_bytes()).ok()?;
     client.peer = Peer::new(Stream::Tls(Box::new(tls)));
     let done = poll_fn(|cx| {
         let Stream::Tls(tls) = &mut client.peer.stream else { return Poll::Ready(None) };
@@ -111,7 +111,7 @@ async fn handshake(
 }
 
 /// RFC 8737 §3: the handshake is all that the CA came for.
-async fn prove(local: &Rc<Local>, client: Client, config: Arc<ServerConfig>, deadline: Instant) {
+async fn prove(local: &Rc<Local>, client: Box<Client>, config: Arc<ServerConfig>, deadline: Instant) {
     if let Some((mut client, _)) = handshake(client, config, deadline).await {
         client.linger(&local.buffers).await;
     }
@@ -133,7 +133,7 @@ fn chosen(local: &Local, client: &Client, hello: &Hello) -> Option<(Arc<TlsServe
 }
 
 /// Serves a client in the version of HTTP that was agreed upon.
-async fn speak(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+async fn speak(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) {
     match client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) {
         true => http2::serve(local, client, refused).await,
         false => connection::serve_unless(local, client, refused).await,
@@ -141,7 +141,7 @@ async fn speak(local: Rc<Local>, client: Client, refused: Option<&'static str>) 
 }
 
 /// Ends a connection on which there was no handshake with an alert.
-async fn leave(local: &Local, mut client: Client, alert: &[u8], timeout: Duration) {
+async fn leave(local: &Local, mut client: Box<Client>, alert: &[u8], timeout: Duration) {
     if !alert.is_empty() && client.send(alert, timeout).await {
         client.linger(&local.buffers).await;
     }

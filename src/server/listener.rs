@@ -24,6 +24,7 @@ use crate::state::State;
 use crate::systemd::{Passed, PassedSocket};
 use crate::takeover::Handed;
 use crate::timer::Timer;
+use crate::turn::in_turns;
 
 /// How many connections may wait to be accepted; the kernel has a limit of its own.
 const BACKLOG: i32 = 4096;
@@ -446,7 +447,7 @@ impl Acceptor {
                 None => return,
             },
         };
-        let client = Client {
+        let client = Box::new(Client {
             peer: Peer::new(stream),
             info,
             timer: Timer::new(),
@@ -455,10 +456,10 @@ impl Acceptor {
             accepted: Instant::now(),
             half_closed: None,
             accepted_under: state,
-        };
+        });
         let local = Rc::clone(local);
         if has_header {
-            tokio::task::spawn_local(proxied::serve(local, client, refused));
+            tokio::task::spawn_local(in_turns(proxied::serve(local, client, refused)));
         } else {
             serve(local, client, refused);
         }
@@ -503,16 +504,16 @@ impl Acceptor {
 
 /// Has a connection served in what is spoken on its listener, in a task of its own; one that came when `refused` was
 /// reached is told so.
-pub(super) fn serve(local: Rc<Local>, client: Client, refused: Option<&'static str>) {
+pub(super) fn serve(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) {
     let state = Arc::clone(&client.accepted_under);
     match refused {
         refused if state.speaks_tls(&client.info.listener) => {
-            tokio::task::spawn_local(handshake::serve(local, client, refused))
+            tokio::task::spawn_local(in_turns(handshake::serve(local, client, refused)))
         }
         refused if speaks_http2(&state, &client.info) => {
             tokio::task::spawn_local(http2::serve_either(local, client, refused))
         }
-        refused => tokio::task::spawn_local(connection::serve_unless(local, client, refused)),
+        refused => tokio::task::spawn_local(in_turns(connection::serve_unless(local, client, refused))),
     };
 }
 

@@ -16,7 +16,7 @@ use crate::shared::Local;
 
 /// Serves a client whose connection begins with a header of the PROXY protocol; one that came when `refused` was
 /// reached is told so.
-pub async fn serve(local: Rc<Local>, mut client: Client, mut refused: Option<&'static str>) {
+pub async fn serve(local: Rc<Local>, mut client: Box<Client>, mut refused: Option<&'static str>) {
     let said = match header(&local, &mut client).await {
         Ok(said) => said,
         Err(end) => return tell(&client, end),

@@ -1,9 +1,9 @@
 //! Keeps idle connections to upstream servers for the next request of the same worker.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::config::{KeepAlive, UpstreamAddress};
@@ -11,6 +11,7 @@ use crate::headers::fields::{Fields, Known};
 use crate::headers::list;
 use crate::io::Stream;
 use crate::proxy_protocol::Outgoing;
+use crate::turn;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::Secured;
 
@@ -18,13 +19,13 @@ use crate::upstream::tls::Secured;
 /// still good is seen when it is taken out, and by [`Pool::sweep`].
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: HashMap<UpstreamAddress, Vec<Idle>>,
+    idle: FxHashMap<UpstreamAddress, Vec<Idle>>,
 }
 
 #[derive(Debug)]
 struct Idle {
     stream: Stream,
-    uses: Uses,
+    uses: Box<Uses>,
     until: Instant,
 }
 
@@ -47,15 +48,19 @@ impl Pool {
     /// Of the connections that are secured so, and that began with this header of the PROXY protocol, the one that
     /// was put in last and is still good. Bytes that nobody asked for would be taken for the answer to the next
     /// request (R26).
+    ///
+    /// An upstream may close one at any time. For a request that can be sent again, should that come to light, it is
+    /// enough what the worker saw when it last looked for work; for any other the system is asked once more.
     pub fn take(
         &mut self,
         address: &UpstreamAddress,
         secured: Option<&Secured>,
         header: Option<Outgoing>,
+        can_be_repeated: bool,
         resolver: &Resolver,
-    ) -> Option<(Stream, Uses)> {
+    ) -> Option<(Stream, Box<Uses>)> {
         let idle = self.idle.get_mut(address)?;
-        let now = Instant::now();
+        let now = turn::now();
         let is_such = |idle: &Idle| idle.uses.secured.as_ref() == secured && idle.uses.header == header;
         while let Some(place) = idle.iter().rposition(is_such) {
             let mut connection = idle.remove(place);
@@ -64,9 +69,13 @@ impl Pool {
                 .uses
                 .address
                 .is_some_and(|address| resolver.has_left(address, connection.uses.since));
-            if connection.until > now && !has_left && connection.stream.is_quiet() {
-                let uses = Uses { requests: connection.uses.requests + 1, ..connection.uses };
-                return Some((connection.stream, uses));
+            let is_quiet = |stream: &mut Stream| match can_be_repeated {
+                true => stream.seems_quiet(),
+                false => stream.is_quiet(),
+            };
+            if connection.until > now && !has_left && is_quiet(&mut connection.stream) {
+                connection.uses.requests += 1;
+                return Some((connection.stream, connection.uses));
             }
         }
         None
@@ -77,12 +86,12 @@ impl Pool {
     pub fn put(
         &mut self,
         address: &UpstreamAddress,
-        (stream, uses): (Stream, Uses),
+        (stream, uses): (Stream, Box<Uses>),
         rules: &KeepAlive,
         hint: Option<Duration>,
     ) {
         let timeout = hint.map_or(rules.timeout, |hint| hint.min(rules.timeout));
-        let now = Instant::now();
+        let now = turn::now();
         let is_used_up = uses.requests >= rules.requests || now - uses.since > rules.time;
         if stream.is_http2() || rules.connections == 0 || timeout.is_zero() || is_used_up {
             return;
@@ -100,7 +109,7 @@ impl Pool {
     /// Closes what is too old, was closed by the upstream, or goes to an address that its name no longer has; says
     /// whether anything is left.
     pub fn sweep(&mut self, resolver: &Resolver) -> bool {
-        let now = Instant::now();
+        let now = turn::now();
         self.idle.retain(|address, idle| {
             idle.retain_mut(|connection| {
                 connection.until > now

@@ -121,7 +121,7 @@ impl Wanted<'_> {
     ///
     /// # Errors
     /// There is none, and none can be opened; or it takes no tunnels. Nothing of a request was sent.
-    pub async fn open(&self, local: &Rc<Local>) -> Result<(Stream, Uses), OpenError> {
+    pub async fn open(&self, local: &Rc<Local>) -> Result<(Stream, Box<Uses>), OpenError> {
         let known = if self.is_fresh { None } else { local.http2.borrow_mut().take(&self.key) };
         let connection = match known {
             Some(connection) => connection,
@@ -234,7 +234,7 @@ impl Connection {
     }
 
     /// A stream on it, counted.
-    fn stream(self: Rc<Self>, rules: &KeepAlive) -> (Stream, Uses) {
+    fn stream(self: Rc<Self>, rules: &KeepAlive) -> (Stream, Box<Uses>) {
         self.streams.set(self.streams.get() + 1);
         let requests = self.uses.get() + 1;
         self.uses.set(requests);
@@ -244,7 +244,7 @@ impl Connection {
             self.is_retired.set(true);
         }
         let (secured, header) = (self.secured.clone(), self.header);
-        let uses = Uses { since: self.since, requests, address: self.address, secured, header };
+        let uses = Box::new(Uses { since: self.since, requests, address: self.address, secured, header });
         let requests = self.requests.clone();
         let slot = Slot { connection: self, timeout: rules.timeout, asked: None };
         (Stream::Http2(Box::new(Http2Stream::Client(ClientStream::new(requests, slot)))), uses)
