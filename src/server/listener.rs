@@ -394,7 +394,7 @@ impl Acceptor {
             };
             stream.set_nonblocking(true)?;
             let stream = match &self.socket {
-                Listening::Tcp(_) => Stream::Tcp(TcpStream::from_std(stream.into())?),
+                Listening::Tcp(_) => Stream::tcp(TcpStream::from_std(stream.into())?),
                 Listening::Unix(_) => Stream::Unix(UnixStream::from_std(stream.into())?),
             };
             self.begin(local, stream, peer.as_socket());
@@ -412,7 +412,7 @@ impl Acceptor {
     /// Gives a connection its task. The configuration in use must know the listener.
     fn begin(&self, local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>) {
         let local_address = match &stream {
-            Stream::Tcp(tcp) => {
+            Stream::Tcp { stream: tcp, .. } => {
                 // Without it small answers would wait for the client's delayed ACK.
                 let _ = tcp.set_nodelay(true);
                 tcp.local_addr().ok().map(canonical)
@@ -481,7 +481,7 @@ impl Acceptor {
         match &self.socket {
             Listening::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), Some(peer)))
+                Ok((Stream::tcp(stream), Some(peer)))
             }
             Listening::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), None)),
         }
