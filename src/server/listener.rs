@@ -507,13 +507,13 @@ pub(super) fn serve(local: Rc<Local>, client: Client, refused: Option<&'static s
     let state = Arc::clone(&client.accepted_under);
     match refused {
         refused if state.speaks_tls(&client.info.listener) => {
-            tokio::task::spawn_local(handshake::serve(local, client, refused))
+            connection::spawn(handshake::serve(local, client, refused));
         }
         refused if speaks_http2(&state, &client.info) => {
-            tokio::task::spawn_local(http2::serve_either(local, client, refused))
+            connection::spawn(http2::serve_either(local, client, refused));
         }
-        refused => tokio::task::spawn_local(connection::serve_unless(local, client, refused)),
-    };
+        refused => connection::spawn(connection::serve_unless(local, client, refused)),
+    }
 }
 
 /// Whether HTTP/2 is spoken without TLS, too, by whoever begins with its preface.
