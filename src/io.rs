@@ -11,6 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -21,7 +23,12 @@ use crate::tls::stream::TlsStream;
 #[derive(Debug)]
 pub enum Stream {
     /// Over TCP.
-    Tcp(TcpStream),
+    Tcp {
+        /// The connection.
+        stream: TcpStream,
+        /// Whether it was just made, and takes bytes, of which the runtime has not heard.
+        is_new: bool,
+    },
     /// Over a Unix-domain socket.
     Unix(UnixStream),
     /// TLS over one of these, behind its handshake.
@@ -31,11 +38,22 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Over a connection that the runtime knows.
+    pub fn tcp(stream: TcpStream) -> Self {
+        Self::Tcp { stream, is_new: false }
+    }
+
+    /// Over a connection that was just made: the runtime will hear that it takes bytes when it looks again, so the first
+    /// write asks the system.
+    pub fn new_tcp(stream: TcpStream) -> Self {
+        Self::Tcp { stream, is_new: true }
+    }
+
     /// Reads once into `buffer`: 0 is the end of what the peer sends.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tcp { stream, .. } => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Tls(stream) => return stream.poll_read(cx, buffer.initialized_mut()),
             Self::Http2(stream) => return stream.poll_read(cx, buffer.initialize_unfilled()),
@@ -46,7 +64,7 @@ impl Stream {
     /// As [`Stream::poll_read`], into a place that need not hold zeros before.
     pub fn poll_read_buf(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tcp { stream, .. } => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => stream.poll_read_buf(cx, buffer),
             Self::Http2(stream) => {
@@ -61,7 +79,15 @@ impl Stream {
     /// been added: TLS has encrypted them by then.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp { stream, is_new } => {
+                if std::mem::take(is_new) {
+                    match rustix::net::send(&*stream, bytes, SendFlags::NOSIGNAL) {
+                        Err(Errno::AGAIN | Errno::INTR) => {}
+                        sent => return Poll::Ready(Ok(sent?)),
+                    }
+                }
+                Pin::new(stream).poll_write(cx, bytes)
+            }
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => stream.poll_write(cx, bytes),
             Self::Http2(stream) => stream.poll_write(cx, bytes),
@@ -81,7 +107,7 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         let both = [IoSlice::new(first), IoSlice::new(second)];
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
+            Self::Tcp { stream, .. } => Pin::new(stream).poll_write_vectored(cx, &both),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, &both),
             Self::Tls(_) | Self::Http2(_) => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
         }
@@ -104,7 +130,7 @@ impl Stream {
 
     /// Whether the system can move its bytes without this process: what is encrypted or framed goes through it.
     pub fn is_socket(&self) -> bool {
-        matches!(self, Self::Tcp(_) | Self::Unix(_))
+        matches!(self, Self::Tcp { .. } | Self::Unix(_))
     }
 
     /// Calls the system once the socket is ready for it, until that does not say that it would have to wait.
@@ -119,7 +145,7 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         loop {
             let done = match self {
-                Self::Tcp(stream) => {
+                Self::Tcp { stream, .. } => {
                     ready!(match interest.is_readable() {
                         true => stream.poll_read_ready(cx),
                         false => stream.poll_write_ready(cx),
@@ -147,7 +173,7 @@ impl Stream {
     /// to be called again until it is `Ready`.
     pub fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let socket = match self {
-            Self::Tcp(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
+            Self::Tcp { stream, .. } => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Unix(stream) => socket2::SockRef::from(&*stream).shutdown(std::net::Shutdown::Write),
             Self::Tls(stream) => return stream.poll_shutdown_write(cx),
             Self::Http2(stream) => {
@@ -165,7 +191,7 @@ impl Stream {
     pub fn is_quiet(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
-            Self::Tcp(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
+            Self::Tcp { stream, .. } => socket2::SockRef::from(&*stream).peek(&mut byte),
             Self::Unix(stream) => socket2::SockRef::from(&*stream).peek(&mut byte),
             Self::Tls(stream) => return stream.is_quiet(),
             Self::Http2(_) => return false,
@@ -178,7 +204,7 @@ impl Stream {
     pub fn seems_quiet(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
-            Self::Tcp(stream) => {
+            Self::Tcp { stream, .. } => {
                 stream.try_io(Interest::READABLE, || socket2::SockRef::from(&*stream).peek(&mut byte))
             }
             Self::Unix(stream) => {
@@ -192,7 +218,7 @@ impl Stream {
     /// Reads what is there, asking the system and not the runtime.
     pub(crate) fn read_now(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => (&*socket2::SockRef::from(&*stream)).read(buffer),
+            Self::Tcp { stream, .. } => (&*socket2::SockRef::from(&*stream)).read(buffer),
             Self::Unix(stream) => (&*socket2::SockRef::from(&*stream)).read(buffer),
             Self::Tls(_) | Self::Http2(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -202,7 +228,7 @@ impl Stream {
     /// is the one that reads and writes.
     pub fn is_broken(&mut self, cx: &mut Context<'_>) -> bool {
         let error = match self {
-            Self::Tcp(stream) => stream.take_error(),
+            Self::Tcp { stream, .. } => stream.take_error(),
             Self::Unix(stream) => stream.take_error(),
             Self::Tls(stream) => return stream.is_broken(cx),
             Self::Http2(stream) => return stream.poll_gone(cx).is_ready(),
@@ -214,7 +240,7 @@ impl Stream {
     pub fn has_agreed_on_http2(&self) -> bool {
         match self {
             Self::Tls(stream) => stream.agreed().alpn_protocol() == Some(b"h2"),
-            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tcp { .. } | Self::Unix(_) => true,
             Self::Http2(_) => false,
         }
     }
@@ -243,7 +269,7 @@ impl Stream {
     pub fn trailers(&self) -> &[u8] {
         match self {
             Self::Http2(stream) => stream.trailers(),
-            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => b"",
+            Self::Tcp { .. } | Self::Unix(_) | Self::Tls(_) => b"",
         }
     }
 
@@ -251,7 +277,7 @@ impl Stream {
     /// peer must not take what it got so far for the whole.
     pub fn reset(&mut self) {
         match self {
-            Self::Tcp(stream) => drop(stream.set_zero_linger()),
+            Self::Tcp { stream, .. } => drop(stream.set_zero_linger()),
             Self::Unix(_) => {}
             Self::Tls(stream) => stream.reset(),
             Self::Http2(stream) => stream.reset(),

@@ -17,16 +17,29 @@ use crate::request::{Addressed, Request};
 use crate::shared::Local;
 use crate::state::State;
 use crate::tls::session::TlsSession;
+use crate::tunnel::Tunnel;
 use crate::turn;
 use crate::upgrade::{self, Intent, Switched};
 
-/// Answers one request. What is returned is the client if its connection goes on as HTTP.
-pub async fn handle(
-    local: &Rc<Local>,
-    mut client: Box<Client>,
-    head: RequestHead,
-    started: Instant,
-) -> Option<Box<Client>> {
+/// What a connection is behind a request.
+#[derive(Debug)]
+pub enum Next {
+    /// One of HTTP, for further requests.
+    Http(Box<Client>),
+    /// One end of a tunnel.
+    Tunnel(Box<Tunnel>),
+    /// Over.
+    Nothing,
+}
+
+impl From<Option<Box<Client>>> for Next {
+    fn from(client: Option<Box<Client>>) -> Self {
+        client.map_or(Self::Nothing, Self::Http)
+    }
+}
+
+/// Answers one request.
+pub async fn handle(local: &Rc<Local>, mut client: Box<Client>, head: RequestHead, started: Instant) -> Next {
     client.info.requests += 1;
     let (mut exchange, mut refused) = match exchange(local, &client, head, started) {
         Ok(exchange) => (exchange, None),
@@ -43,7 +56,7 @@ pub async fn handle(
             Ok(Settled::Proxied(Intent::Forward)) => forward::send(local, &mut client, &mut exchange).await,
             Ok(Settled::Proxied(Intent::Upgrade(upgrade))) => {
                 match upgrade::switch(local, client, exchange, upgrade).await {
-                    Switched::Tunnel => return None,
+                    Switched::Tunnel(tunnel) => return Next::Tunnel(tunnel),
                     Switched::Answered(its_client, its_exchange, result) => {
                         (client, exchange) = (its_client, its_exchange);
                         result
@@ -55,7 +68,7 @@ pub async fn handle(
         match result {
             Ok(Done::Answered(after)) => {
                 record(local, &client, &mut exchange);
-                return leave(local, client, &exchange, after).await;
+                return leave(local, client, &exchange, after).await.into();
             }
             Ok(Done::Elsewhere(next)) => way = next,
             Err(error) => match exchange.error_page(&*client, &error) {
@@ -66,9 +79,10 @@ pub async fn handle(
                 Some(ErrorWay::Redirect(status, to)) => {
                     exchange.tell(&client, &error);
                     let after = exchange.after_error(&client, &error);
-                    return answer(local, client, exchange, Reply::redirect(status, to), after).await;
+                    let reply = Reply::redirect(status, to);
+                    return answer(local, client, exchange, reply, after).await.into();
                 }
-                None => return fail(local, client, exchange, error).await,
+                None => return fail(local, client, exchange, error).await.into(),
             },
         }
     }

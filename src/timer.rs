@@ -14,21 +14,29 @@ use crate::turn;
 #[derive(Debug)]
 pub struct Timer {
     sleep: Pin<Box<Sleep>>,
-    armed: Instant,
+    /// `None`: for nothing that matters.
+    armed: Option<Instant>,
     /// Who is woken when the system's timer fires.
     waker: Option<Waker>,
 }
 
 impl Timer {
-    /// Armed for a time that no deadline is behind.
+    /// Not armed yet.
     pub fn new() -> Self {
-        let armed = Instant::now() + Duration::from_secs(365 * 24 * 3600);
-        Self { sleep: Box::pin(sleep_until(armed)), armed, waker: None }
+        // A time that no deadline is behind.
+        let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+        Self { sleep: Box::pin(sleep_until(far)), armed: None, waker: None }
+    }
+
+    /// Begins anew with the next deadline, also if it is later than those before, of which the task shall not be woken any
+    /// more.
+    pub fn forget(&mut self) {
+        self.armed = None;
     }
 
     /// `Ready` once `deadline` has passed; until then the task will be woken when it does.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if deadline < self.armed {
+        if self.armed.is_none_or(|armed| deadline < armed) {
             self.arm(deadline);
         } else if self.is_waiting(cx) {
             return Poll::Pending;
@@ -48,13 +56,19 @@ impl Timer {
 
     /// Whether the system's timer is set for this task and cannot have fired yet.
     fn is_waiting(&self, cx: &Context<'_>) -> bool {
-        self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) && turn::now() < self.armed
+        self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+            && self.armed.is_some_and(|armed| turn::now() < armed)
+    }
+
+    /// Whether it was polled, and will wake the task that did.
+    pub fn is_running(&self) -> bool {
+        !self.sleep.is_elapsed()
     }
 
     fn arm(&mut self, deadline: Instant) {
         self.sleep.as_mut().reset(deadline);
         self.waker = None;
-        self.armed = deadline;
+        self.armed = Some(deadline);
     }
 }
 
@@ -80,5 +94,22 @@ mod tests {
         poll_fn(|cx| timer.poll(cx, late)).await;
         assert!(start.elapsed() >= Duration::from_secs(5));
         assert!(start.elapsed() < Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_is_forgotten_wakes_nobody() {
+        let mut timer = Timer::new();
+        let start = Instant::now();
+        let (early, late) = (start + Duration::from_secs(1), start + Duration::from_secs(5));
+        assert!(poll_fn(|cx| Poll::Ready(timer.poll(cx, early).is_pending())).await);
+        timer.forget();
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            timer.poll(cx, late)
+        })
+        .await;
+        assert_eq!(polls, 2);
+        assert!(start.elapsed() >= Duration::from_secs(5));
     }
 }

@@ -160,8 +160,8 @@ impl Upgrade {
 /// What became of an upgrade.
 #[derive(Debug)]
 pub enum Switched {
-    /// The connection is a tunnel now.
-    Tunnel,
+    /// Both connections are a tunnel now.
+    Tunnel(Box<Tunnel>),
     /// The connection is still one of HTTP: the upstream gave another answer, or failed.
     Answered(Box<Client>, Box<Exchange>, Result<Done, ProxyError>),
 }
@@ -188,8 +188,7 @@ pub async fn switch(
         drop(answered);
         return Switched::Answered(client, exchange, Err(error));
     }
-    open(local, client, exchange, answered, &upgrade);
-    Switched::Tunnel
+    Switched::Tunnel(open(local, client, exchange, answered, &upgrade))
 }
 
 /// The head of the 101 as it goes out, by the rules of the location.
@@ -207,14 +206,14 @@ fn switching(exchange: &mut Exchange, client: &Client, upgrade: &Upgrade) -> Vec
     bytes
 }
 
-/// Turns both connections into a tunnel, with a task of its own that holds nothing of the request.
+/// Turns both connections into a tunnel, which holds nothing of the request.
 fn open(
     local: &Rc<Local>,
     client: Box<Client>,
     mut exchange: Box<Exchange>,
     answered: Answered,
     upgrade: &Upgrade,
-) {
+) -> Box<Tunnel> {
     let client = *client;
     exchange.outcome.status = 101;
     exchange.outcome.response = Some(answered.head);
@@ -255,6 +254,5 @@ fn open(
     };
     let counted = (client.permit, answered.lease, exchange.take_counted());
     let held = (client.task, counted, client.timer);
-    let tunnel = Box::new(Tunnel::new(Rc::clone(local), ends, limits, report, held));
-    tokio::task::spawn_local(tunnel.run());
+    Box::new(Tunnel::new(Rc::clone(local), ends, limits, report, held))
 }

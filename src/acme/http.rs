@@ -243,7 +243,7 @@ async fn connect_to(
 ) -> Result<Stream, Failed> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
-    let mut stream = TlsStream::connect(Stream::Tcp(socket), tls, name)?;
+    let mut stream = TlsStream::connect(Stream::tcp(socket), tls, name)?;
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
     Ok(Stream::Tls(Box::new(stream)))
 }

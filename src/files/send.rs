@@ -243,7 +243,7 @@ mod tests {
     async fn tcp() -> (Stream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Stream::Tcp(listener.accept().await.unwrap().0), client)
+        (Stream::tcp(listener.accept().await.unwrap().0), client)
     }
 
     async fn run(mut sending: Sending, mut stream: Stream) -> (Result<(), ProxyError>, u64) {

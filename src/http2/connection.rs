@@ -25,13 +25,13 @@ use crate::config::ClientLimits;
 use crate::error::ProxyError;
 use crate::http1::head::HeadLimits;
 use crate::io::{Peer, Stream};
-use crate::proxy;
+use crate::proxy::{self, Next};
+use crate::server::connection;
 use crate::server::limits::Permit;
 use crate::server::tasks::{Phase, TaskGuard};
 use crate::shared::Local;
 use crate::state::State;
 use crate::timer::Timer;
-use crate::turn::in_turns;
 
 /// How much of a stream's content a client may send ahead of whoever takes it.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -316,13 +316,16 @@ impl Serving {
             accepted_under: Arc::clone(&self.accepted_under),
         });
         let local = Rc::clone(&self.local);
-        // Boxed: a task copies its future when it is made, and twice when it is done.
-        tokio::task::spawn_local(in_turns(Box::pin(async move {
+        connection::spawn(async move {
             match head {
-                Ok(head) => drop(proxy::handle(&local, client, head, started).await),
+                Ok(head) => match proxy::handle(&local, client, head, started).await {
+                    Next::Tunnel(tunnel) => return Some(tunnel),
+                    Next::Http(_) | Next::Nothing => {}
+                },
                 Err(error) => proxy::refuse(&local, client, error, started).await,
             }
-        })));
+            None
+        });
         if self.has_served_enough() {
             self.leave();
         }

@@ -9,16 +9,23 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::server::connection;
 use crate::shared::Local;
+use crate::tunnel::Tunnel;
 
 /// What a client sends that knows that it speaks HTTP/2, RFC 9113 §3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a client in the version of HTTP in which it begins, or tells it so that `refused` was reached.
-pub async fn serve_either(local: Rc<Local>, mut client: Box<Client>, refused: Option<&'static str>) {
-    match look(&local, &mut client).await {
-        Some(Spoken::Http2) => super::serve(local, client, refused).await,
-        Some(Spoken::Http1) => connection::serve_unless(local, client, refused).await,
-        None => {}
+pub async fn serve_either(
+    local: Rc<Local>,
+    mut client: Box<Client>,
+    refused: Option<&'static str>,
+) -> Option<Box<Tunnel>> {
+    match look(&local, &mut client).await? {
+        Spoken::Http2 => {
+            super::serve(local, client, refused).await;
+            None
+        }
+        Spoken::Http1 => connection::serve_unless(local, client, refused).await,
     }
 }
 

@@ -10,29 +10,51 @@ use crate::client::Client;
 use crate::config::ClientLimits;
 use crate::error::ProxyError;
 use crate::http1::head::{self, HeadError, HeadLimits, Progress, RequestHead};
-use crate::proxy;
+use crate::proxy::{self, Next};
 use crate::server::tasks::Phase;
 use crate::shared::Local;
-use crate::turn;
+use crate::tunnel::Tunnel;
+use crate::turn::{self, in_turns};
+
+/// Gives a connection its task. What serves it may leave a tunnel, which the task runs then.
+pub fn spawn(serving: impl Future<Output = Option<Box<Tunnel>>> + 'static) {
+    // Boxed: a task copies its future when it is made, and twice when it is done. And a tunnel needs none of it.
+    let serving = Box::pin(in_turns(serving));
+    tokio::task::spawn_local(async move {
+        if let Some(tunnel) = serving.await {
+            tunnel.run().await;
+        }
+    });
+}
 
 /// Serves a client until its connection ends, or has become a tunnel.
-pub async fn serve(local: Rc<Local>, mut client: Box<Client>) {
+pub async fn serve(local: Rc<Local>, mut client: Box<Client>) -> Option<Box<Tunnel>> {
     while let Some(arrival) = next(&local, &mut client).await {
         match arrival.head {
             Ok(head) => match proxy::handle(&local, client, head, arrival.started).await {
-                Some(served) => client = served,
-                None => return,
+                Next::Http(served) => client = served,
+                Next::Tunnel(tunnel) => return Some(tunnel),
+                Next::Nothing => return None,
             },
-            Err(error) => return proxy::refuse(&local, client, error, arrival.started).await,
+            Err(error) => {
+                proxy::refuse(&local, client, error, arrival.started).await;
+                return None;
+            }
         }
     }
     client.bid_farewell().await;
+    None
 }
 
 /// Serves a client, unless `refused` was reached when it came: it is told so.
-pub async fn serve_unless(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) {
+pub async fn serve_unless(
+    local: Rc<Local>,
+    client: Box<Client>,
+    refused: Option<&'static str>,
+) -> Option<Box<Tunnel>> {
     let Some(setting) = refused else { return serve(local, client).await };
     proxy::refuse(&local, client, ProxyError::TooManyConnections(setting), turn::now()).await;
+    None
 }
 
 /// A head, or what came instead of one.

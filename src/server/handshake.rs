@@ -19,23 +19,31 @@ use crate::tls::hello::{First, Hello, UNRECOGNIZED_NAME, look};
 use crate::tls::server::TlsServer;
 use crate::tls::session::TlsSession;
 use crate::tls::stream::TlsStream;
+use crate::tunnel::Tunnel;
 
 /// Serves a client on an address where TLS is spoken; one that came when `refused` was reached is told so.
-pub async fn serve(local: Rc<Local>, mut client: Box<Client>, refused: Option<&'static str>) {
-    let Some(limits) = local.limits_of(&client.info, &client.accepted_under) else { return };
+pub async fn serve(
+    local: Rc<Local>,
+    mut client: Box<Client>,
+    refused: Option<&'static str>,
+) -> Option<Box<Tunnel>> {
+    let limits = local.limits_of(&client.info, &client.accepted_under)?;
     let deadline = Instant::now() + limits.header_timeout;
     let timeout = limits.send_timeout;
     match first(&local, &mut client, deadline).await {
         Some(First::Hello(hello)) => {
-            let Some(client) = shake_hands(&local, client, hello, deadline, timeout).await else { return };
-            speak(local, client, refused).await;
+            let client = shake_hands(&local, client, hello, deadline, timeout).await?;
+            speak(local, client, refused).await
         }
         Some(First::Http) => {
             client.info.lacks_tls = true;
-            speak(local, client, refused).await;
+            speak(local, client, refused).await
         }
-        Some(First::Other(answer)) => leave(&local, client, &answer, timeout).await,
-        Some(First::Partial) | None => {}
+        Some(First::Other(answer)) => {
+            leave(&local, client, &answer, timeout).await;
+            None
+        }
+        Some(First::Partial) | None => None,
     }
 }
 
@@ -133,11 +141,12 @@ fn chosen(local: &Local, client: &Client, hello: &Hello) -> Option<(Arc<TlsServe
 }
 
 /// Serves a client in the version of HTTP that was agreed upon.
-async fn speak(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) {
-    match client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) {
-        true => http2::serve(local, client, refused).await,
-        false => connection::serve_unless(local, client, refused).await,
+async fn speak(local: Rc<Local>, client: Box<Client>, refused: Option<&'static str>) -> Option<Box<Tunnel>> {
+    if client.info.tls.as_ref().is_some_and(|tls| tls.alpn == Some("h2")) {
+        http2::serve(local, client, refused).await;
+        return None;
     }
+    connection::serve_unless(local, client, refused).await
 }
 
 /// Ends a connection on which there was no handshake with an alert.

@@ -1,6 +1,7 @@
 //! Counts the client connections of the process, in all and for each address, and those that are refused.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,11 +54,10 @@ impl Connections {
         if max.is_some_and(|max| counts.all >= max) {
             return Err("max_connections");
         }
-        let of_ip = ip.and_then(|ip| counts.by_ip.get(&ip)).copied().unwrap_or(0);
-        if max_per_ip.is_some_and(|max| of_ip >= max) {
-            return Err("max_connections_per_ip");
+        if let Some(ip) = ip {
+            counts.add(ip, max_per_ip)?;
         }
-        counts.add(ip);
+        counts.all += 1;
         Ok(Permit { connections: Arc::clone(self), counted: Counted::Served(ip) })
     }
 
@@ -96,33 +96,30 @@ impl Permit {
         let (Counted::Served(None), Some(ip)) = (self.counted, ip.map(|ip| ip.to_canonical())) else {
             return Ok(());
         };
-        let mut counts = self.connections.counts();
-        let of_ip = counts.by_ip.entry(ip).or_default();
-        if max_per_ip.is_some_and(|max| *of_ip >= max) {
-            return Err("max_connections_per_ip");
-        }
-        *of_ip += 1;
+        self.connections.counts().add(ip, max_per_ip)?;
         self.counted = Counted::Served(Some(ip));
         Ok(())
     }
 }
 
 impl Counts {
-    fn add(&mut self, ip: Option<IpAddr>) {
-        self.all += 1;
-        if let Some(ip) = ip {
-            *self.by_ip.entry(ip).or_default() += 1;
+    fn add(&mut self, ip: IpAddr, max: Option<usize>) -> Result<(), &'static str> {
+        let of_ip = self.by_ip.entry(ip).or_default();
+        if max.is_some_and(|max| *of_ip >= max) {
+            return Err("max_connections_per_ip");
         }
+        *of_ip += 1;
+        Ok(())
     }
 
     fn remove(&mut self, ip: Option<IpAddr>) {
         self.all -= 1;
         if let Some(ip) = ip
-            && let Some(of_ip) = self.by_ip.get_mut(&ip)
+            && let Entry::Occupied(mut of_ip) = self.by_ip.entry(ip)
         {
-            *of_ip -= 1;
-            if *of_ip == 0 {
-                self.by_ip.remove(&ip);
+            *of_ip.get_mut() -= 1;
+            if *of_ip.get() == 0 {
+                of_ip.remove();
             }
         }
     }

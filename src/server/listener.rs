@@ -279,6 +279,9 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
         // nginx: `[::]:80` does not take the IPv4 connections of `0.0.0.0:80`.
         socket.set_only_v6(true)?;
     }
+    // Without it small answers would wait for the client's delayed ACK. Connections have it of the socket that they come
+    // to.
+    socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
@@ -311,6 +314,10 @@ pub struct Acceptor {
     socket: Listening,
     is_passed: bool,
     address: ListenAddress,
+    /// Where all its connections come to; `None`: each has to be asked.
+    local: Option<SocketAddr>,
+    /// Whether its connections have `TCP_NODELAY` from the beginning.
+    has_nodelay: bool,
     /// Of a Unix-domain socket.
     path: Option<Arc<Path>>,
     complained: Cell<Option<Instant>>,
@@ -351,13 +358,17 @@ impl Acceptor {
     pub fn new(socket: ListenSocket, address: ListenAddress) -> io::Result<Self> {
         let ListenSocket { socket, is_passed } = socket;
         let local = socket.local_addr()?;
+        let has_nodelay = !local.is_unix() && socket.tcp_nodelay()?;
         let socket = match local.is_unix() {
             false => Listening::Tcp(TcpListener::from_std(socket.into())?),
             true => Listening::Unix(UnixListener::from_std(socket.into())?),
         };
         let path = local.as_pathname().map(Arc::from);
+        // A socket of systemd's may be one for connections to other addresses (`Transparent=`).
+        let local =
+            local.as_socket().filter(|local| !is_passed && !local.ip().is_unspecified()).map(canonical);
         let (complained, turned_away) = (Cell::new(None), Cell::new(None));
-        Ok(Self { socket, is_passed, address, path, complained, turned_away })
+        Ok(Self { socket, is_passed, address, local, has_nodelay, path, complained, turned_away })
     }
 
     /// Accepts until `stop` says so, and what is to become of those who wait in the queue. That of a socket that systemd
@@ -395,7 +406,7 @@ impl Acceptor {
             };
             stream.set_nonblocking(true)?;
             let stream = match &self.socket {
-                Listening::Tcp(_) => Stream::Tcp(TcpStream::from_std(stream.into())?),
+                Listening::Tcp(_) => Stream::tcp(TcpStream::from_std(stream.into())?),
                 Listening::Unix(_) => Stream::Unix(UnixStream::from_std(stream.into())?),
             };
             self.begin(local, stream, peer.as_socket());
@@ -413,10 +424,11 @@ impl Acceptor {
     /// Gives a connection its task. The configuration in use must know the listener.
     fn begin(&self, local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>) {
         let local_address = match &stream {
-            Stream::Tcp(tcp) => {
-                // Without it small answers would wait for the client's delayed ACK.
-                let _ = tcp.set_nodelay(true);
-                tcp.local_addr().ok().map(canonical)
+            Stream::Tcp { stream, .. } => {
+                if !self.has_nodelay {
+                    let _ = stream.set_nodelay(true);
+                }
+                self.local.or_else(|| stream.local_addr().ok().map(canonical))
             }
             Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
         };
@@ -482,7 +494,7 @@ impl Acceptor {
         match &self.socket {
             Listening::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::Tcp(stream), Some(peer)))
+                Ok((Stream::tcp(stream), Some(peer)))
             }
             Listening::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), None)),
         }
@@ -508,13 +520,13 @@ pub(super) fn serve(local: Rc<Local>, client: Box<Client>, refused: Option<&'sta
     let state = Arc::clone(&client.accepted_under);
     match refused {
         refused if state.speaks_tls(&client.info.listener) => {
-            tokio::task::spawn_local(in_turns(handshake::serve(local, client, refused)))
+            connection::spawn(handshake::serve(local, client, refused));
         }
         refused if speaks_http2(&state, &client.info) => {
-            tokio::task::spawn_local(http2::serve_either(local, client, refused))
+            connection::spawn(http2::serve_either(local, client, refused));
         }
-        refused => tokio::task::spawn_local(in_turns(connection::serve_unless(local, client, refused))),
-    };
+        refused => connection::spawn(connection::serve_unless(local, client, refused)),
+    }
 }
 
 /// Whether HTTP/2 is spoken without TLS, too, by whoever begins with its preface.
@@ -538,4 +550,21 @@ fn meant<'a>(
         return listener;
     };
     config.listeners.iter().map(|known| &known.address).find(|known| **known == local).unwrap_or(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_have_nodelay_of_the_socket_that_they_come_to() {
+        let address = ListenAddress::Tcp("127.0.0.1:0".parse().unwrap());
+        let mut bound = bind(&address, 1).unwrap();
+        bound.listen().unwrap();
+        let ListenAddress::Tcp(local) = bound.local else { panic!("{:?}", bound.local) };
+        let _client = std::net::TcpStream::connect(local).unwrap();
+        let socket = bound.sockets.remove(0).into_socket();
+        socket.set_nonblocking(false).unwrap();
+        assert!(socket.accept().unwrap().0.tcp_nodelay().unwrap());
+    }
 }

@@ -96,6 +96,8 @@ pub struct Tunnel {
     to_client: Direction,
     limits: Limits,
     timer: Timer,
+    /// Whether the timer was set for the limits.
+    is_timed: bool,
     opened: Instant,
     /// When a byte last moved.
     last: Instant,
@@ -130,6 +132,7 @@ impl Tunnel {
             to_client: Direction::new(ends.to_client, ends.read_ahead.1, false),
             limits,
             timer,
+            is_timed: false,
             opened: now,
             last: now,
             looked: now,
@@ -149,7 +152,10 @@ impl Tunnel {
         match end {
             TunnelEnd::ClientClosed | TunnelEnd::UpstreamClosed => {}
             TunnelEnd::Idle | TunnelEnd::Age | TunnelEnd::Drain => self.close().await,
-            // An abnormal end stays one: neither peer may take what it got for the whole.
+            // An abnormal end stays one: neither peer may take what it got for the whole. A socket that was reset is
+            // so already.
+            TunnelEnd::ClientReset if self.client.is_socket() => self.upstream.reset(),
+            TunnelEnd::UpstreamReset if self.upstream.is_socket() => self.client.reset(),
             TunnelEnd::ClientReset | TunnelEnd::UpstreamReset | TunnelEnd::Linger | TunnelEnd::Killed => {
                 self.client.reset();
                 self.upstream.reset();
@@ -213,6 +219,13 @@ impl Tunnel {
         {
             return Poll::Ready(end);
         }
+        if self.is_timed && self.is_untroubled() && self.timer.is_running() {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut self.is_timed, true) {
+            // The handshake was waited for by it, and none of those limits is as far as the tunnel's.
+            self.timer.forget();
+        }
         loop {
             match self.deadline() {
                 None => return Poll::Pending,
@@ -250,6 +263,16 @@ impl Tunnel {
         }
     }
 
+    /// Whether none but its limits will end it, which as bytes move come later and never sooner: a timer that was set for
+    /// them once tells of them.
+    fn is_untroubled(&self) -> bool {
+        self.first_end.is_none() && self.drain_at.is_none() && !self.is_stalled()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.to_client.has_pending() || self.to_upstream.has_pending()
+    }
+
     /// The next thing that time will do to the tunnel.
     fn deadline(&self) -> Option<(Instant, Due)> {
         let idle = self.limits.idle.map(|idle| (self.last + idle, Due::End(TunnelEnd::Idle)));
@@ -257,23 +280,22 @@ impl Tunnel {
         let linger =
             self.first_end.map(|(_, since)| (since + self.limits.linger, Due::End(TunnelEnd::Linger)));
         let drain = self.drain_at.map(|at| (at, Due::End(TunnelEnd::Drain)));
-        let is_stalled = self.to_client.has_pending() || self.to_upstream.has_pending();
-        let look = is_stalled.then(|| (self.looked.max(self.last) + LOOK_AFTER, Due::Look));
+        let look = self.is_stalled().then(|| (self.looked.max(self.last) + LOOK_AFTER, Due::Look));
         [idle, age, linger, drain, look].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn tell(&self, end: TunnelEnd) {
         let (report, cause) = (&self.report, end.as_str());
-        let late = Late {
-            duration: report.started.elapsed(),
-            head_received: report.head_received,
-            received: self.to_upstream.delivered(),
-            sent: report.head_sent + self.to_client.delivered(),
-            body_sent: self.to_client.delivered(),
-            tunnel: Some(TunnelLine { id: report.id.to_string(), end: Some(cause) }),
-        };
-        for line in &report.lines {
-            self.local.lines.end(line, &late);
+        if !report.lines.is_empty() {
+            let late = Late {
+                duration: report.started.elapsed(),
+                head_received: report.head_received,
+                received: self.to_upstream.delivered(),
+                sent: report.head_sent + self.to_client.delivered(),
+                body_sent: self.to_client.delivered(),
+                tunnel: Some(TunnelLine { id: report.id.to_string(), end: Some(cause) }),
+            };
+            report.lines.iter().for_each(|line| self.local.lines.end(line, &late));
         }
         match end.setting(report.idle_setting) {
             Some(setting) => tracing::info!(tunnel = report.id, cause, "a tunnel was ended by `{setting}`"),

@@ -1,15 +1,17 @@
 //! Opens a connection to an upstream server.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::UpstreamAddress;
-use crate::io::Stream;
+use crate::io::{Pending, Stream};
 use crate::proxy_protocol::Outgoing;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::tls::{Secured, TlsError};
@@ -57,9 +59,9 @@ impl Connecting<'_> {
         match self.address {
             UpstreamAddress::Ip(address) => Ok((self.tcp(*address).await?, None)),
             UpstreamAddress::Unix(path) => {
-                let mut stream = UnixStream::connect(path).await?;
+                let mut stream = Stream::Unix(UnixStream::connect(path).await?);
                 self.introduce(&mut stream).await?;
-                Ok((self.secure(Stream::Unix(stream)).await?, None))
+                Ok((self.secure(stream).await?, None))
             }
             UpstreamAddress::Name { .. } | UpstreamAddress::Service(_) => {
                 let addresses = resolver.addresses(self.address).await?;
@@ -84,24 +86,69 @@ impl Connecting<'_> {
 
     async fn tcp(&self, address: SocketAddr) -> Result<Stream, ConnectError> {
         self.is_taken.set(false);
-        let mut stream = TcpStream::connect(address).await?;
-        // WebSocket messages are small and wait for their answer: Nagle's algorithm would hold them back.
-        stream.set_nodelay(true)?;
+        let mut stream = connect(address).await?;
         self.introduce(&mut stream).await?;
-        self.secure(Stream::Tcp(stream)).await
+        self.secure(stream).await
     }
 
     /// The header of the PROXY protocol stands ahead of everything, TLS included, and goes out in one piece.
-    async fn introduce(&self, stream: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
-        match &self.header {
-            Some(header) => stream.write_all(&header.bytes()).await,
-            None => Ok(()),
-        }
+    async fn introduce(&self, stream: &mut Stream) -> io::Result<()> {
+        let Some(header) = &self.header else { return Ok(()) };
+        let mut pending = Pending::default();
+        pending.push(&header.bytes());
+        poll_fn(|cx| pending.poll_flush(cx, stream)).await
     }
 
     async fn secure(&self, stream: Stream) -> Result<Stream, ConnectError> {
         let Some(secured) = self.secured else { return Ok(stream) };
         self.is_taken.set(true);
         secured.handshake(stream, self.address).await.map_err(ConnectError::Tls)
+    }
+}
+
+/// Connects over TCP, and waits for it only where it takes time.
+async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // WebSocket messages are small and wait for their answer: Nagle's algorithm would hold them back.
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        // Within a machine the peer has answered by now, of which the call says nothing.
+        _ if socket.peer_addr().is_ok() => return Ok(Stream::new_tcp(TcpStream::from_std(socket.into())?)),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    // connect(2): it becomes writable, and so does one that has failed.
+    poll_fn(|cx| stream.poll_write_ready(cx)).await?;
+    match stream.take_error()? {
+        None => Ok(Stream::tcp(stream)),
+        Some(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_connection_within_the_machine_takes_bytes_before_the_runtime_looks_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(stream) = std::pin::pin!(connect(address)).poll(&mut cx) else {
+            panic!("it waits for the runtime");
+        };
+        let mut stream = stream.unwrap();
+        assert!(matches!(stream.poll_write(&mut cx, b"at once"), Poll::Ready(Ok(7))));
+        // What comes next waits for the runtime, as with any other.
+        assert!(stream.poll_write(&mut cx, b", later").is_pending());
+        poll_fn(|cx| stream.poll_write(cx, b", later")).await.unwrap();
+        drop(stream);
+        let mut received = String::new();
+        listener.accept().await.unwrap().0.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "at once, later");
     }
 }
