@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -18,6 +18,14 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::http2::Http2Stream;
 use crate::tls::stream::TlsStream;
+
+/// Has the task polled again once all others that are ready have had their turn and the system was asked who else is.
+/// A task that only wakes itself comes back at once while nobody else is known to be ready, and the runtime asks the
+/// system after 61 turns: those who wait for a socket would wait for all of them.
+pub fn yield_turn(cx: &mut Context<'_>) {
+    // Its first poll leaves the waker with the runtime, and that is all.
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -415,4 +423,45 @@ impl Pending {
 
 fn non_zero(count: usize) -> io::Result<usize> {
     if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::rc::Rc;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::runtime::{Builder, LocalOptions};
+
+    #[test]
+    fn a_task_that_yields_its_turn_keeps_nobody_waiting_whose_socket_is_ready() {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let (mut waiting, client) = UnixStream::pair().unwrap();
+            let (turns, answered_after) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+            let (counted, told) = (Rc::clone(&turns), Rc::clone(&answered_after));
+            let reader = tokio::task::spawn_local(async move {
+                waiting.read_u8().await.unwrap();
+                told.set(Some(counted.get()));
+            });
+            // It waits for its socket by now.
+            tokio::task::yield_now().await;
+            let busy = tokio::task::spawn_local(poll_fn(move |cx| {
+                if turns.get() == 0 {
+                    client.try_write(b"x").unwrap();
+                }
+                turns.set(turns.get() + 1);
+                if turns.get() == 1000 {
+                    return Poll::Ready(());
+                }
+                yield_turn(cx);
+                Poll::Pending
+            }));
+            busy.await.unwrap();
+            reader.await.unwrap();
+            assert!(answered_after.get() <= Some(2), "{answered_after:?}");
+        });
+    }
 }

@@ -13,6 +13,7 @@ use crate::config::ClientLimits;
 use crate::http1::pump::Buffers;
 use crate::log::AccessLines;
 use crate::server::limits::Connections;
+use crate::server::spread::Workers;
 use crate::server::tasks::Tasks;
 use crate::state::State;
 use crate::upstream::http2::Http2Pool;
@@ -55,11 +56,13 @@ pub struct Local {
     pub lines: Rc<AccessLines>,
     /// The connections and tunnels.
     pub tasks: Rc<Tasks>,
+    /// The worker that this is, and the others.
+    pub workers: Workers,
 }
 
 impl Local {
     /// For one worker.
-    pub fn new(state: Arc<State>, shared: Arc<Shared>, lines: Rc<AccessLines>) -> Self {
+    pub fn new(state: Arc<State>, shared: Arc<Shared>, lines: Rc<AccessLines>, workers: Workers) -> Self {
         Self {
             state: RefCell::new(state),
             shared,
@@ -68,7 +71,8 @@ impl Local {
             is_sweeping: Cell::new(false),
             buffers: RefCell::default(),
             lines,
-            tasks: Tasks::new(),
+            tasks: Tasks::new(workers.load()),
+            workers,
         }
     }
 

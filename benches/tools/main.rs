@@ -27,13 +27,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Program {
-    /// An HTTP/1.1 server: `/bytes/N`, and WebSockets at `/echo` and `/bulk/MIB`. Prints its address.
-    Origin,
-    /// "The floor": accepts, connects, and copies bytes both ways without a look at them. Prints its address.
+    /// An HTTP/1.1 server: bodies of N bytes at `/bytes/N` and wherever else, and WebSockets at `/echo` and `/bulk/MIB`. Prints its addresses.
+    Origin {
+        /// On so many ports.
+        #[arg(long, default_value_t = 1)]
+        ports: usize,
+    },
+    /// "The floor": accepts, connects, and copies bytes both ways without a look at them. Prints its addresses.
     Relay {
-        /// Where it connects to.
-        #[arg(long)]
-        to: SocketAddr,
+        /// Where it connects to; with several it has an address for each.
+        #[arg(long, required = true)]
+        to: Vec<SocketAddr>,
         /// Moves the bytes through a pipe in the kernel instead of a buffer.
         #[arg(long)]
         splice: bool,
@@ -59,9 +63,12 @@ struct Load {
     /// Bytes in a message of `echo`, `open` and `idle`.
     #[arg(long, default_value_t = 64)]
     size: usize,
-    /// How long `echo` and `open` go on.
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    /// How long `echo` and `open` go on, if not for a second, and `bulk`, if not to its end.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// How long a tunnel of `echo` is silent before its next message, in ms.
+    #[arg(long, default_value_t = 0.0)]
+    pause: f64,
     /// How much `bulk` brings through each tunnel, in MiB.
     #[arg(long, default_value_t = 256)]
     mib: usize,
@@ -80,8 +87,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().program {
         // `cargo bench` and `cargo test --benches` run every bench: this one is no measurement by itself.
         None => return ExitCode::SUCCESS,
-        Some(Program::Origin) => origin::run(),
-        Some(Program::Relay { to, splice }) => relay::run(to, splice),
+        Some(Program::Origin { ports }) => origin::run(ports),
+        Some(Program::Relay { to, splice }) => relay::run(&to, splice),
         Some(Program::Load(load)) => load::run(&load),
     };
     match done {

@@ -8,30 +8,30 @@ use std::rc::Rc;
 use crate::poller::{Poller, Ready, accept, listen, reset, unless_blocked};
 use crate::websocket;
 
-/// The listener's number; those of the connections follow.
-const LISTENER: usize = 0;
 /// The messages of `/bulk`.
 const BULK_MESSAGE: usize = 64 * 1024;
 const MIB: usize = 1024 * 1024;
 
-/// Runs until it is killed.
-pub fn run() -> io::Result<()> {
+/// Runs until it is killed, on so many ports. The listeners have the first numbers, the connections those that follow.
+pub fn run(ports: usize) -> io::Result<()> {
     let mut origin = Origin {
         poller: Poller::new()?,
+        listeners: (0..ports).map(|_| listen()).collect::<io::Result<_>>()?,
         connections: Vec::new(),
         free: Vec::new(),
         answers: HashMap::new(),
         mebibyte: websocket::unmasked(BULK_MESSAGE).repeat(MIB / BULK_MESSAGE).into(),
     };
-    let listener = listen()?;
-    origin.poller.add(&listener, LISTENER)?;
+    for (number, listener) in origin.listeners.iter().enumerate() {
+        origin.poller.add(listener, number)?;
+    }
     let (mut ready, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         origin.poller.wait(None, &mut ready)?;
         for event in &ready {
-            match event.number {
-                LISTENER => origin.accept(&listener)?,
-                _ => origin.serve(*event, &mut buffer),
+            match event.number < ports {
+                true => origin.accept(event.number)?,
+                false => origin.serve(*event, &mut buffer),
             }
         }
     }
@@ -39,6 +39,7 @@ pub fn run() -> io::Result<()> {
 
 struct Origin {
     poller: Poller,
+    listeners: Vec<TcpListener>,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     /// Whole responses, by target.
@@ -68,13 +69,13 @@ struct Sending {
 }
 
 impl Origin {
-    fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
-        while let Some(socket) = accept(listener)? {
+    fn accept(&mut self, listener: usize) -> io::Result<()> {
+        while let Some(socket) = accept(&self.listeners[listener])? {
             let place = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            self.poller.add(&socket, 1 + place)?;
+            self.poller.add(&socket, self.listeners.len() + place)?;
             self.connections[place] = Some(Connection {
                 socket,
                 received: Vec::new(),
@@ -86,7 +87,7 @@ impl Origin {
     }
 
     fn serve(&mut self, event: Ready, buffer: &mut [u8]) {
-        let place = event.number - 1;
+        let place = event.number - self.listeners.len();
         let Some(mut connection) = self.connections[place].take() else { return };
         match self.talk(&mut connection, event.is_ending, buffer) {
             Ok(Open::Yes) => self.connections[place] = Some(connection),
@@ -145,7 +146,7 @@ impl Origin {
         if let Some(answer) = self.answers.get(target) {
             return Ok(Rc::clone(answer));
         }
-        let size: usize = target.strip_prefix("/bytes/").unwrap_or("0").parse().map_err(io::Error::other)?;
+        let size = target.rsplit('/').next().and_then(|last| last.parse().ok()).unwrap_or(0);
         let mut answer = format!(
             "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Sat, 21 Nov 2026 12:00:00 GMT\r\n\
              Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n"

@@ -13,44 +13,46 @@ const BUFFER: usize = 64 * 1024;
 /// The largest pipe that the system gives to anybody.
 const PIPE: usize = 1024 * 1024;
 
-/// The listener's number; those of the sockets follow.
-const LISTENER: usize = 0;
-
-/// Runs until it is killed.
-pub fn run(to: SocketAddr, splices: bool) -> io::Result<()> {
-    let mut relay = Relay { to, splices, poller: Poller::new()?, pairs: Vec::new(), free: Vec::new() };
-    let listener = listen()?;
-    relay.poller.add(&listener, LISTENER)?;
+/// Runs until it is killed. The listeners have the first numbers, the sockets those that follow.
+pub fn run(to: &[SocketAddr], splices: bool) -> io::Result<()> {
+    let mut relay =
+        Relay { splices, poller: Poller::new()?, listeners: to.len(), pairs: Vec::new(), free: Vec::new() };
+    let mut listeners = Vec::new();
+    for (number, to) in to.iter().enumerate() {
+        let listener = listen()?;
+        relay.poller.add(&listener, number)?;
+        listeners.push((listener, *to));
+    }
     let (mut ready, mut buffer) = (Vec::new(), vec![0; BUFFER]);
     loop {
         relay.poller.wait(None, &mut ready)?;
         for event in &ready {
-            match event.number {
-                LISTENER => relay.accept(&listener)?,
-                number => relay.serve((number - 1) / 2, event.is_ending, &mut buffer),
+            match listeners.get(event.number) {
+                Some((listener, to)) => relay.accept(listener, *to)?,
+                None => relay.serve((event.number - listeners.len()) / 2, event.is_ending, &mut buffer),
             }
         }
     }
 }
 
 struct Relay {
-    to: SocketAddr,
     splices: bool,
     poller: Poller,
+    listeners: usize,
     pairs: Vec<Option<Pair>>,
     free: Vec<usize>,
 }
 
 impl Relay {
-    fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
+    fn accept(&mut self, listener: &TcpListener, to: SocketAddr) -> io::Result<()> {
         while let Some(client) = accept(listener)? {
-            let pair = Pair { ends: [client, connect(self.to)?], ways: [self.way()?, self.way()?] };
+            let pair = Pair { ends: [client, connect(to)?], ways: [self.way()?, self.way()?] };
             let place = self.free.pop().unwrap_or_else(|| {
                 self.pairs.push(None);
                 self.pairs.len() - 1
             });
             for (side, end) in pair.ends.iter().enumerate() {
-                self.poller.add(end, 1 + place * 2 + side)?;
+                self.poller.add(end, self.listeners + place * 2 + side)?;
             }
             self.pairs[place] = Some(pair);
         }

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::error::ProxyError;
 use crate::http1::gzip::Gzip;
 use crate::http1::pump::{push_chunk, push_last_chunk};
-use crate::io::{Pending, Stream};
+use crate::io::{Pending, Stream, yield_turn};
 use crate::server::tasks::Phase;
 use crate::shared::Local;
 
@@ -110,7 +110,7 @@ impl Sending {
                 Some(piece) => self.body.pieces.push_front(piece),
             }
         }
-        cx.waker().wake_by_ref();
+        yield_turn(cx);
         Poll::Pending
     }
 

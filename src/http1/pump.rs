@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use crate::headers::fields::Known;
 use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
 use crate::http1::gzip::Gzip;
-use crate::io::{Ahead, Peer, Pending, Stream};
+use crate::io::{Ahead, Peer, Pending, Stream, yield_turn};
 use crate::tunnel::pipe::Pipes;
 
 /// How a body is framed on its way out.
@@ -284,7 +284,7 @@ impl Pump {
             self.waits_for_sink = sent.as_ref().is_ok_and(Poll::is_pending);
             ready!(sent?);
         }
-        cx.waker().wake_by_ref();
+        yield_turn(cx);
         Poll::Pending
     }
 

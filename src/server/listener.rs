@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -313,6 +314,13 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Bound> {
 pub struct Acceptor {
     socket: Listening,
     is_passed: bool,
+    entrance: Arc<Entrance>,
+    complained: Cell<Option<Instant>>,
+}
+
+/// Where connections come in; for whichever worker serves them.
+#[derive(Debug)]
+pub struct Entrance {
     address: ListenAddress,
     /// Where all its connections come to; `None`: each has to be asked.
     local: Option<SocketAddr>,
@@ -320,18 +328,17 @@ pub struct Acceptor {
     has_nodelay: bool,
     /// Of a Unix-domain socket.
     path: Option<Arc<Path>>,
-    complained: Cell<Option<Instant>>,
-    turned_away: Cell<Option<Instant>>,
+    turned_away: Mutex<Option<Instant>>,
 }
 
 /// How often the same is said of what may happen with every connection.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Whether it is time to say it again; then it counts as said.
-fn is_due(last: &Cell<Option<Instant>>) -> bool {
-    let is_due = last.get().is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let is_due = last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY);
     if is_due {
-        last.set(Some(Instant::now()));
+        *last = Some(Instant::now());
     }
     is_due
 }
@@ -367,8 +374,8 @@ impl Acceptor {
         // A socket of systemd's may be one for connections to other addresses (`Transparent=`).
         let local =
             local.as_socket().filter(|local| !is_passed && !local.ip().is_unspecified()).map(canonical);
-        let (complained, turned_away) = (Cell::new(None), Cell::new(None));
-        Ok(Self { socket, is_passed, address, local, has_nodelay, path, complained, turned_away })
+        let entrance = Entrance { address, local, has_nodelay, path, turned_away: Mutex::default() };
+        Ok(Self { socket, is_passed, entrance: Arc::new(entrance), complained: Cell::new(None) })
     }
 
     /// Accepts until `stop` says so, and what is to become of those who wait in the queue. That of a socket that systemd
@@ -409,84 +416,17 @@ impl Acceptor {
                 Listening::Tcp(_) => Stream::tcp(TcpStream::from_std(stream.into())?),
                 Listening::Unix(_) => Stream::Unix(UnixStream::from_std(stream.into())?),
             };
-            self.begin(local, stream, peer.as_socket());
+            begin(local, &self.entrance, &local.state(), stream, peer.as_socket());
         }
         Ok(())
     }
 
     fn complain(&self, error: &io::Error) {
-        if is_due(&self.complained) {
-            let listener = &self.address;
+        let mut last = self.complained.get();
+        if is_due(&mut last) {
+            self.complained.set(last);
+            let listener = &self.entrance.address;
             tracing::error!(%listener, %error, "cannot accept; is the limit of open files (`ulimit -n`) too low?");
-        }
-    }
-
-    /// Gives a connection its task. The configuration in use must know the listener.
-    fn begin(&self, local: &Rc<Local>, stream: Stream, peer: Option<SocketAddr>) {
-        let local_address = match &stream {
-            Stream::Tcp { stream, .. } => {
-                if !self.has_nodelay {
-                    let _ = stream.set_nodelay(true);
-                }
-                self.local.or_else(|| stream.local_addr().ok().map(canonical))
-            }
-            Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
-        };
-        let state = local.state();
-        let info = ClientInfo {
-            id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
-            address: peer.map(canonical),
-            proxied: None,
-            local: local_address,
-            path: self.path.clone(),
-            listener: meant(&state.config, &self.address, local_address).clone(),
-            requests: 0,
-            tls: None,
-            lacks_tls: false,
-        };
-        let has_header = state.takes_proxy_protocol(&info.listener);
-        if has_header && !state.trusts_balancer(&info) {
-            return self.turn_away(&info);
-        }
-        // Behind a balancer it is not known yet whose connection it is.
-        let ip = if has_header { None } else { info.ip() };
-        let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
-        let (permit, refused) = match local.shared.connections.enter(ip, most, most_per_ip) {
-            Ok(permit) => (permit, None),
-            Err(setting) => match local.shared.connections.refuse() {
-                Some(permit) => (permit, Some(setting)),
-                // The log has the lines of all those that are being told: it need not hear of each of a flood.
-                None => return,
-            },
-        };
-        let client = Box::new(Client {
-            peer: Peer::new(stream),
-            info,
-            timer: Timer::new(),
-            task: local.tasks.enter(),
-            permit,
-            accepted: Instant::now(),
-            half_closed: None,
-            accepted_under: state,
-        });
-        let local = Rc::clone(local);
-        if has_header {
-            tokio::task::spawn_local(in_turns(proxied::serve(local, client, refused)));
-        } else {
-            serve(local, client, refused);
-        }
-    }
-
-    /// R18: who a client is may be said by listed peers alone.
-    fn turn_away(&self, info: &ClientInfo) {
-        if is_due(&self.turned_away) {
-            let client = info.address.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string());
-            tracing::warn!(
-                client,
-                "turned away: {} takes connections by the PROXY protocol, from `trusted_proxies` alone; if it is a \
-                 balancer of yours, list it there",
-                info.listener
-            );
         }
     }
 
@@ -502,7 +442,12 @@ impl Acceptor {
 
     async fn take(&self, local: &Rc<Local>, accepted: io::Result<(Stream, Option<SocketAddr>)>) {
         match accepted {
-            Ok((stream, peer)) => self.begin(local, stream, peer),
+            Ok((stream, peer)) => {
+                if let Some(stream) = local.workers.hand_over(&self.entrance, stream, peer, || local.state())
+                {
+                    begin(local, &self.entrance, &local.state(), stream, peer);
+                }
+            }
             // The client was gone before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -510,6 +455,82 @@ impl Acceptor {
                 // The connection is still in the queue: without a pause this would be a busy loop.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+        }
+    }
+}
+
+/// Gives a connection its task. The configuration must know the listener.
+pub(super) fn begin(
+    local: &Rc<Local>,
+    entrance: &Entrance,
+    state: &Arc<State>,
+    stream: Stream,
+    peer: Option<SocketAddr>,
+) {
+    let local_address = match &stream {
+        Stream::Tcp { stream, .. } => {
+            if !entrance.has_nodelay {
+                let _ = stream.set_nodelay(true);
+            }
+            entrance.local.or_else(|| stream.local_addr().ok().map(canonical))
+        }
+        Stream::Unix(_) | Stream::Tls(_) | Stream::Http2(_) => None,
+    };
+    let info = ClientInfo {
+        id: local.shared.next_connection.fetch_add(1, Ordering::Relaxed) + 1,
+        address: peer.map(canonical),
+        proxied: None,
+        local: local_address,
+        path: entrance.path.clone(),
+        listener: meant(&state.config, &entrance.address, local_address).clone(),
+        requests: 0,
+        tls: None,
+        lacks_tls: false,
+    };
+    let has_header = state.takes_proxy_protocol(&info.listener);
+    if has_header && !state.trusts_balancer(&info) {
+        return entrance.turn_away(&info);
+    }
+    // Behind a balancer it is not known yet whose connection it is.
+    let ip = if has_header { None } else { info.ip() };
+    let (most, most_per_ip) = (state.config.max_connections, state.config.max_connections_per_ip);
+    let (permit, refused) = match local.shared.connections.enter(ip, most, most_per_ip) {
+        Ok(permit) => (permit, None),
+        Err(setting) => match local.shared.connections.refuse() {
+            Some(permit) => (permit, Some(setting)),
+            // The log has the lines of all those that are being told: it need not hear of each of a flood.
+            None => return,
+        },
+    };
+    let client = Box::new(Client {
+        peer: Peer::new(stream),
+        info,
+        timer: Timer::new(),
+        task: local.tasks.enter(),
+        permit,
+        accepted: Instant::now(),
+        half_closed: None,
+        accepted_under: Arc::clone(state),
+    });
+    let local = Rc::clone(local);
+    if has_header {
+        tokio::task::spawn_local(in_turns(proxied::serve(local, client, refused)));
+    } else {
+        serve(local, client, refused);
+    }
+}
+
+impl Entrance {
+    /// R18: who a client is may be said by listed peers alone.
+    fn turn_away(&self, info: &ClientInfo) {
+        if is_due(&mut self.turned_away.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let client = info.address.map_or_else(|| "unix:".to_owned(), |address| address.ip().to_string());
+            tracing::warn!(
+                client,
+                "turned away: {} takes connections by the PROXY protocol, from `trusted_proxies` alone; if it is a \
+                 balancer of yours, list it there",
+                info.listener
+            );
         }
     }
 }

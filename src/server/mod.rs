@@ -8,6 +8,7 @@ pub mod limits;
 pub mod listener;
 mod proxied;
 mod replace;
+pub mod spread;
 pub mod tasks;
 pub mod watchdog;
 pub mod worker;
@@ -36,6 +37,7 @@ use health::Health;
 use inherited::{HEALTH, Inherited, LISTEN};
 use listener::{Bound, ListenSocket, SocketFile, bind, check_apart, open, take_over, to_bind};
 use replace::Heir;
+use spread::Workers;
 use watchdog::{Watchdog, counts};
 use worker::Order;
 
@@ -289,21 +291,21 @@ impl Running {
         let mut listening = Vec::new();
         let sockets = hand_out(bound, count, &mut listening);
         let (runs, running) = channel();
-        let mut workers = Vec::new();
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            let (orders, received) = mpsc::unbounded_channel();
+        let (workers, received): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let spread = Workers::all(&workers).into_iter().zip(received);
+        for (index, (sockets, one)) in sockets.into_iter().zip(spread).enumerate() {
             let (state, shared, writer) = (Arc::clone(&state), Arc::clone(&shared), writer.clone());
             let (runs, ended) = (runs.clone(), ended.clone());
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                if let Err(error) = worker::run(state, shared, writer, sockets, received) {
+                if let Err(error) = worker::run(state, shared, writer, sockets, one) {
                     tracing::error!(worker = index, %error, "a worker cannot run");
                 }
                 drop(runs);
                 // Nobody is left to tell once the server has stopped.
                 let _ = ended.send(Control::WorkerEnded);
             })?;
-            workers.push(Worker { orders });
         }
+        let workers: Vec<_> = workers.into_iter().map(|orders| Worker { orders }).collect();
         let watch = Watch::start(state.tls.identities())?;
         let told: Vec<_> = workers.iter().map(|worker: &Worker| worker.orders.clone()).collect();
         let health = Health::start(health, told.clone())?;

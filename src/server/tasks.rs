@@ -2,10 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Waker};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::server::spread::Load;
 
 /// What the tasks of a worker are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct Tasks {
     phase: Cell<Phase>,
     places: RefCell<Places>,
     all_ended: Notify,
+    /// How many there are, for the other workers.
+    load: Load,
 }
 
 /// A place for each task; looked at whenever one is polled.
@@ -49,17 +54,19 @@ pub struct TaskGuard {
 }
 
 impl Tasks {
-    /// None yet.
-    pub fn new() -> Rc<Self> {
+    /// None yet; `load` is where they are counted.
+    pub fn new(load: Load) -> Rc<Self> {
         Rc::new(Self {
             phase: Cell::new(Phase::Serving),
             places: RefCell::default(),
             all_ended: Notify::new(),
+            load,
         })
     }
 
     /// Adds a task.
     pub fn enter(self: &Rc<Self>) -> TaskGuard {
+        self.load.fetch_add(1, Relaxed);
         let Places { wakers, free } = &mut *self.places.borrow_mut();
         let place = free.pop().unwrap_or_else(|| {
             wakers.push(None);
@@ -108,6 +115,7 @@ impl TaskGuard {
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
+        self.tasks.load.fetch_sub(1, Relaxed);
         let mut places = self.tasks.places.borrow_mut();
         places.wakers[self.place] = None;
         places.free.push(self.place);

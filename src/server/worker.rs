@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::config::ListenAddress;
 use crate::log::{AccessLines, LogWriter};
-use crate::server::listener::{Acceptor, ListenSocket, Rest};
+use crate::server::listener::{Acceptor, ListenSocket, Rest, begin};
+use crate::server::spread::{HandedOver, Workers};
 use crate::server::tasks::Phase;
 use crate::shared::{Local, Shared};
 use crate::state::State;
@@ -43,6 +44,8 @@ pub enum Order {
     },
     /// End at once, with what is to be said about it; also while draining.
     Kill,
+    /// Serve a connection that another worker has accepted; also while draining.
+    Serve(Box<HandedOver>),
     /// Hand the access lines to the writer.
     FlushLogs,
     /// Say that you are alive; also while draining.
@@ -66,10 +69,10 @@ pub fn run(
     shared: Arc<Shared>,
     writer: LogWriter,
     sockets: Vec<(ListenAddress, ListenSocket)>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    (workers, orders): (Workers, mpsc::UnboundedReceiver<Order>),
 ) -> io::Result<()> {
     block_on(async move {
-        let local = Rc::new(Local::new(state, shared, AccessLines::new(writer)));
+        let local = Rc::new(Local::new(state, shared, AccessLines::new(writer), workers));
         let mut worker = Worker { local, acceptors: HashMap::new() };
         for (address, socket) in sockets {
             worker.listen(address, socket)?;
@@ -119,6 +122,7 @@ impl Worker {
                     self.reload(state, added, removed).await;
                     drop(until_obeyed);
                 }
+                Some(Order::Serve(handed)) => self.serve(*handed),
                 Some(Order::FlushLogs) => self.local.lines.flush(),
                 Some(Order::Answer { worker, to }) => answer(worker, &to),
                 Some(Order::Drain { until, left }) => break self.drain(until, &left, orders).await,
@@ -165,6 +169,7 @@ impl Worker {
                 match orders.recv().await {
                     Some(Order::Kill) | None => break,
                     Some(Order::Answer { worker, to }) => answer(worker, &to),
+                    Some(Order::Serve(handed)) => self.serve(*handed),
                     Some(Order::FlushLogs) => self.local.lines.flush(),
                     Some(Order::Reload { .. } | Order::Drain { .. }) => {}
                 }
@@ -172,8 +177,28 @@ impl Worker {
         };
         tokio::select! {
             () = self.local.tasks.ended() => {}
-            () = tokio::time::sleep_until(until) => self.kill().await,
-            () = killed => self.kill().await,
+            () = tokio::time::sleep_until(until) => return self.kill().await,
+            () = killed => return self.kill().await,
+        }
+        self.serve_last(until, orders).await;
+    }
+
+    /// What another worker has handed over while this one had nothing left to wait for.
+    async fn serve_last(&self, until: Instant, mut orders: mpsc::UnboundedReceiver<Order>) {
+        orders.close();
+        while let Some(order) = orders.recv().await {
+            if let Order::Serve(handed) = order {
+                self.serve(*handed);
+            }
+        }
+        if tokio::time::timeout_at(until, self.local.tasks.ended()).await.is_err() {
+            self.kill().await;
+        }
+    }
+
+    fn serve(&self, handed: HandedOver) {
+        if let Some(stream) = handed.socket.watched() {
+            begin(&self.local, &handed.entrance, &handed.state, stream, handed.peer);
         }
     }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::pipe::{MOST, Pipe};
 use crate::http1::pump::Buffers;
-use crate::io::{Pending, Stream};
+use crate::io::{Pending, Stream, yield_turn};
 
 /// How often a direction reads before it lets other tunnels have their turn.
 const TURNS: usize = 4;
@@ -150,7 +150,7 @@ impl Direction {
             }
             moved = true;
         }
-        cx.waker().wake_by_ref();
+        yield_turn(cx);
         Ok(moved)
     }
 

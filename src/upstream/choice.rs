@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::balance::{Lease, Turn};
+use super::balance::{Lease, Turns};
 use super::group::{Current, Group};
 use super::hash::{self, Score};
 use crate::config::{Balance, UpstreamServer};
@@ -105,71 +105,45 @@ impl<'a> Choice<'a> {
         self.tries = if self.group.is_single() { 0 } else { self.tries.saturating_sub(1) };
     }
 
-    fn by_method(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
-        let by_rounds = !self.backups && self.rounds <= ROUNDS && self.group.places(false).nth(1).is_some();
+    fn by_method(&mut self, turns: &mut Turns, now: Instant) -> Option<usize> {
+        let by_rounds = !self.backups && self.rounds <= ROUNDS && self.group.places(false).len() > 1;
         match &self.group.upstream.balance {
             Balance::LeastConn => self.least_loaded(turns, now),
             Balance::Rendezvous { .. } if !self.key.is_empty() => self.highest(turns, now),
-            Balance::Hash { .. } if by_rounds && self.key.is_empty() => self.in_turn(turns, now, |_| true),
+            Balance::Hash { .. } if by_rounds && self.key.is_empty() => self.in_turn(turns, now),
             Balance::Hash { is_consistent: true, .. } if by_rounds => self.on_the_ring(turns, now),
             Balance::Hash { .. } | Balance::IpHash | Balance::Random if by_rounds => self.by_lot(turns, now),
             Balance::RandomTwo if by_rounds => self.of_two(turns, now),
-            _ => self.in_turn(turns, now, |_| true),
+            _ => self.in_turn(turns, now),
         }
     }
 
     /// Whether a server may still be given this request.
-    fn is_open(&self, index: usize, turns: &[Turn], now: Instant) -> bool {
-        !self.tried.contains(index) && self.group.is_open(index, &turns[index], now)
+    fn is_open(&self, index: usize, turns: &Turns, now: Instant) -> bool {
+        !self.tried.contains(index) && self.group.is_open(index, turns, now)
     }
 
-    /// nginx's smooth weighted round robin over the servers that `may` take part.
-    fn in_turn(&self, turns: &mut [Turn], now: Instant, may: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut total = 0;
-        let mut best: Option<usize> = None;
-        for index in self.group.places(self.backups) {
-            if !self.is_open(index, turns, now) || !may(index) {
-                continue;
-            }
-            let turn = &mut turns[index];
-            turn.current += turn.effective;
-            total += turn.effective;
-            if turn.effective < i64::from(self.group.upstream.servers[index].weight) {
-                turn.effective += 1;
-            }
-            if best.is_none_or(|best| turns[index].current > turns[best].current) {
-                best = Some(index);
-            }
+    /// By nginx's smooth weighted round robin.
+    fn in_turn(&self, turns: &mut Turns, now: Instant) -> Option<usize> {
+        if !self.backups && self.tried.is_empty() {
+            return self.group.next_in_turn(turns, now);
         }
-        turns[best?].current -= total;
-        best
+        self.in_turn_of(self.group.places(self.backups), turns, now)
+    }
+
+    /// The same among these.
+    fn in_turn_of(&self, places: &[usize], turns: &mut Turns, now: Instant) -> Option<usize> {
+        turns.next_of(places, |index, turns| self.is_open(index, turns, now))
     }
 
     /// The least `active / weight`; among equals, in turn.
-    fn least_loaded(&self, turns: &mut [Turn], now: Instant) -> Option<usize> {
-        let open = || self.group.places(self.backups).filter(|index| self.is_open(*index, turns, now));
-        let least = open().reduce(|best, other| self.less_loaded(other, best))?;
-        // Its load may fall at any moment, in which it would not even equal itself.
-        let is_equal =
-            |index: usize| index == least || self.load_beside(index, least) == self.load_beside(least, index);
-        if open().filter(|index| is_equal(*index)).count() == 1 {
-            return Some(least);
-        }
-        self.in_turn(turns, now, is_equal)
-    }
-
-    /// The first if it has less to do for its weight, else the second.
-    fn less_loaded(&self, first: usize, second: usize) -> usize {
-        if self.load_beside(first, second) < self.load_beside(second, first) { first } else { second }
-    }
-
-    /// What a server has to do, in such a measure that it can be compared with that of `other`.
-    fn load_beside(&self, index: usize, other: usize) -> u128 {
-        self.group.active(index) as u128 * u128::from(self.group.upstream.servers[other].weight)
+    fn least_loaded(&self, turns: &mut Turns, now: Instant) -> Option<usize> {
+        let places = self.group.places(self.backups);
+        self.group.next_of_least_loaded(places, turns, |index, turns| self.is_open(index, turns, now))
     }
 
     /// By one number after the other, each of which stands for a server by its weight.
-    fn by_lot(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+    fn by_lot(&mut self, turns: &mut Turns, now: Instant) -> Option<usize> {
         loop {
             let lot = match self.group.upstream.balance {
                 Balance::IpHash => hash::of_ip(&self.key, self.hash),
@@ -178,44 +152,42 @@ impl<'a> Choice<'a> {
             };
             self.hash = lot;
             self.rehashed = self.rehashed.saturating_add(1);
-            let index = self.by_weight(lot);
+            let index = self.group.by_weight(lot);
             if self.is_open(index, turns, now) {
                 return Some(index);
             }
             if self.is_last_round() {
-                return self.in_turn(turns, now, |_| true);
+                return self.in_turn(turns, now);
             }
         }
     }
 
     /// The less loaded one of two that chance has given.
-    fn of_two(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+    fn of_two(&mut self, turns: &mut Turns, now: Instant) -> Option<usize> {
         let mut first = None;
         loop {
-            let index = self.by_weight(fastrand::u32(..));
+            let index = self.group.by_weight(fastrand::u32(..));
             match first {
                 Some(first) if first == index => {}
                 _ if !self.is_open(index, turns, now) => {}
                 // nginx: of two with the same load it is the second.
-                Some(first) => return Some(self.less_loaded(first, index)),
+                Some(first) => return Some(self.group.less_loaded(turns, first, index)),
                 None => {
                     first = Some(index);
                     continue;
                 }
             }
             if self.is_last_round() {
-                return self.in_turn(turns, now, |_| true);
+                return self.in_turn(turns, now);
             }
         }
     }
 
     /// The first server on the ring from the key on that can be used.
-    fn on_the_ring(&mut self, turns: &mut [Turn], now: Instant) -> Option<usize> {
+    fn on_the_ring(&mut self, turns: &mut Turns, now: Instant) -> Option<usize> {
         let group = self.group.clone();
-        let servers = &group.upstream.servers;
-        while let Some(server) = group.ring().and_then(|ring| ring.server(self.hash)) {
-            let is_same = |index: usize| servers[index].name == servers[server].name;
-            if let Some(index) = self.in_turn(turns, now, is_same) {
+        while let Some(alike) = group.ring().and_then(|ring| ring.servers(self.hash)) {
+            if let Some(index) = self.in_turn_of(alike, turns, now) {
                 return Some(index);
             }
             self.hash = self.hash.wrapping_add(1);
@@ -223,16 +195,17 @@ impl<'a> Choice<'a> {
                 break;
             }
         }
-        self.in_turn(turns, now, |_| true)
+        self.in_turn(turns, now)
     }
 
     /// Of the servers that can be used the one with the highest score for the key; so a key whose server cannot be
     /// used has its next one, and no other key is concerned.
-    fn highest(&self, turns: &[Turn], now: Instant) -> Option<usize> {
+    fn highest(&self, turns: &Turns, now: Instant) -> Option<usize> {
         let seeds = self.group.seeds()?;
         let key = hash::rendezvous(&self.key);
         let mut best: Option<(Score, usize)> = None;
-        for index in self.group.places(self.backups).filter(|index| self.is_open(*index, turns, now)) {
+        let places = self.group.places(self.backups).iter().copied();
+        for index in places.filter(|index| self.is_open(*index, turns, now)) {
             let score = seeds.score(index, key);
             if best.is_none_or(|(highest, _)| score.is_above(highest)) {
                 best = Some((score, index));
@@ -245,20 +218,6 @@ impl<'a> Choice<'a> {
         self.rounds += 1;
         self.rounds > ROUNDS
     }
-
-    /// The server that a number stands for if each has as many numbers as its weight says.
-    fn by_weight(&self, lot: u32) -> usize {
-        let weight = |index: usize| u64::from(self.group.upstream.servers[index].weight);
-        let total: u64 = self.group.places(false).map(weight).sum();
-        let mut rest = u64::from(lot) % total.max(1);
-        let mut places = self.group.places(false);
-        let found = places.find(|index| {
-            let is_it = rest < weight(*index);
-            rest = rest.saturating_sub(weight(*index));
-            is_it
-        });
-        found.unwrap_or_default()
-    }
 }
 
 /// The places of the servers that were tried: a list needs no memory for the usual groups.
@@ -269,6 +228,10 @@ struct Tried {
 }
 
 impl Tried {
+    fn is_empty(&self) -> bool {
+        self.first == 0 && self.others.is_empty()
+    }
+
     fn add(&mut self, index: usize) {
         match 1_u64.checked_shl(index as u32) {
             Some(bit) if index < 64 => self.first |= bit,

@@ -1,6 +1,8 @@
 //! Pure: the hashes by which nginx chooses servers, so that a key keeps its server when hopgate takes over; and the one
 //! by which many hopgates choose alike.
 
+use std::collections::HashMap;
+
 use twox_hash::XxHash64;
 
 use crate::config::UpstreamServer;
@@ -11,17 +13,25 @@ const POINTS: u32 = 160;
 /// The ring of a consistent hash: `hash KEY consistent`.
 #[derive(Debug)]
 pub struct Ring {
-    /// In their order, each value once, with the place of a server.
-    points: Vec<(u32, usize)>,
+    /// In their order, each value once, with the place of its servers in `alike`.
+    points: Vec<(u32, u32)>,
+    /// The places of the servers that are written alike, but for backups.
+    alike: Vec<Vec<usize>>,
 }
 
 impl Ring {
     /// For the servers of a group. Servers that are written alike have the points of the first one of
     /// them, and more of them.
     pub fn new(servers: &[UpstreamServer]) -> Self {
-        let mut points = Vec::new();
-        for server in servers {
-            let place = servers.iter().position(|other| other.name == server.name).unwrap_or_default();
+        let (mut points, mut alike, mut names) = (Vec::new(), Vec::new(), HashMap::new());
+        for (index, server) in servers.iter().enumerate() {
+            let place = *names.entry(server.name.as_str()).or_insert_with(|| {
+                alike.push(Vec::new());
+                alike.len() - 1
+            });
+            if !server.is_backup {
+                alike[place].push(index);
+            }
             let (host, port) = parts(&server.name);
             let mut base = crc32fast::Hasher::new();
             base.update(host);
@@ -33,12 +43,12 @@ impl Ring {
                 let mut hasher = base.clone();
                 hasher.update(&previous.to_le_bytes());
                 previous = hasher.finalize();
-                points.push((previous, place));
+                points.push((previous, place as u32));
             }
         }
         points.sort_by_key(|(point, _)| *point);
         points.dedup_by_key(|(point, _)| *point);
-        Self { points }
+        Self { points, alike }
     }
 
     /// Where a key has its place on the ring: a number for [`Ring::server`].
@@ -48,10 +58,11 @@ impl Ring {
         self.points.partition_point(|(point, _)| *point < hash) as u32
     }
 
-    /// The place of the server at a point, counted round and round; `None` on an empty ring.
-    pub fn server(&self, point: u32) -> Option<usize> {
+    /// The places of the servers at a point, counted round and round: one, unless several are written alike or it is
+    /// a backup's. `None` on an empty ring.
+    pub fn servers(&self, point: u32) -> Option<&[usize]> {
         let at = (point as usize).checked_rem(self.points.len())?;
-        Some(self.points[at].1)
+        self.alike.get(self.points[at].1 as usize).map(Vec::as_slice)
     }
 }
 
@@ -182,7 +193,7 @@ mod tests {
     fn most_keys_keep_their_server_when_another_one_goes() {
         let all = [server("a:1", 1), server("b:1", 2), server("c:1", 1)];
         let (whole, less) = (Ring::new(&all), Ring::new(&all[..2]));
-        let of = |ring: &Ring, key: &str| ring.server(ring.start(key.as_bytes())).unwrap();
+        let of = |ring: &Ring, key: &str| ring.servers(ring.start(key.as_bytes())).unwrap()[0];
         let mut moved = 0;
         for key in (0..1000).map(|key| key.to_string()) {
             let (before, after) = (of(&whole, &key), of(&less, &key));
@@ -190,7 +201,7 @@ mod tests {
             moved += u32::from(before != after);
         }
         assert!((150..350).contains(&moved), "{moved} of 1000 moved from a fourth of the weight");
-        assert_eq!(Ring::new(&[]).server(7), None);
+        assert_eq!(Ring::new(&[]).servers(7), None);
     }
 
     #[test]

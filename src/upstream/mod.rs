@@ -10,6 +10,7 @@ pub mod http2;
 pub mod named;
 pub mod pool;
 pub mod resolve;
+mod rota;
 pub mod tls;
 
 use std::fmt;

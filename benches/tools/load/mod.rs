@@ -3,6 +3,7 @@
 mod measure;
 mod tunnels;
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What is done.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Work {
-    /// Each tunnel sends a message, and the next one when the answer is there.
+    /// Each tunnel sends a message, and the next one when the answer is there, or after a pause then.
     Echo,
     /// Each tunnel receives as fast as it can.
     Bulk,
@@ -38,15 +39,24 @@ pub enum Work {
 pub fn run(load: &Load) -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
-    let time = Duration::from_secs_f64(load.seconds);
+    let time = Duration::from_secs_f64(load.seconds.unwrap_or(1.0));
     let mut fleet = Fleet::new(load)?;
     match load.work {
         Work::Echo => {
             fleet.open(load.tunnels, load.tunnels)?;
             fleet.echo(WARM_UP, &mut Figures::default())?;
-            measure::during(load.pid, |figures| fleet.echo(time, figures))
+            match load.pause {
+                0.0 => measure::during(load.pid, |figures| fleet.echo(time, figures)),
+                pause => {
+                    let pause = Duration::from_secs_f64(pause / 1000.0);
+                    measure::during(load.pid, |figures| fleet.ask(time, pause, figures))
+                }
+            }
         }
-        Work::Bulk => measure::during(load.pid, |figures| fleet.bulk(load.tunnels, load.mib, figures)),
+        Work::Bulk => {
+            let time = load.seconds.map(|_| time);
+            measure::during(load.pid, |figures| fleet.bulk(load.tunnels, load.mib, time, figures))
+        }
         Work::Open => measure::during(load.pid, |figures| fleet.renew(load.tunnels, time, figures)),
         Work::Idle => {
             fleet.open(load.tunnels, 32)?;
@@ -140,16 +150,55 @@ impl Fleet {
         Ok(())
     }
 
-    fn bulk(&mut self, count: usize, mib: usize, figures: &mut Figures) -> io::Result<()> {
+    /// As [`Fleet::echo`], with a pause before each message: the tunnels are asked one after the other, evenly, so that
+    /// hardly ever two messages meet, and what each of them takes is what it has to wait for.
+    fn ask(&mut self, time: Duration, pause: Duration, figures: &mut Figures) -> io::Result<()> {
+        let begin = Instant::now();
+        let end = begin + time;
+        let count = self.waits.len();
+        let first = (0..count).map(|tunnel| (begin + pause * tunnel as u32 / count as u32, tunnel));
+        let mut due: VecDeque<_> = first.collect();
+        let mut outstanding = 0;
+        while outstanding > 0 || !due.is_empty() {
+            while let Some((_, tunnel)) = due.pop_front_if(|(at, _)| *at <= Instant::now()) {
+                self.say(tunnel)?;
+                outstanding += 1;
+            }
+            match due.front() {
+                Some((at, _)) => self.tunnels.look(*at, &mut self.happened)?,
+                None => self.next(end + PATIENCE)?,
+            }
+            for place in 0..self.happened.len() {
+                let (tunnel, Happened::Bytes(bytes)) = self.happened[place] else { continue };
+                let Some(since) = self.hear(tunnel, bytes)? else { continue };
+                figures.one(since.elapsed());
+                outstanding -= 1;
+                if since + pause < end {
+                    due.push_back((since + pause, tunnel));
+                }
+            }
+        }
+        figures.took = begin.elapsed();
+        Ok(())
+    }
+
+    fn bulk(
+        &mut self,
+        count: usize,
+        mib: usize,
+        time: Option<Duration>,
+        figures: &mut Figures,
+    ) -> io::Result<()> {
         let begin = Instant::now();
         let mut begun = 0;
         while begun < count {
             begun += self.tunnels.connect(count - begun)?;
         }
         // The heads of the frames, too.
-        let mut rest = count * mib * websocket::unmasked(MIB / 16).len() * 16;
-        while rest > 0 {
-            self.next(begin + PATIENCE)?;
+        let all = count * mib * websocket::unmasked(MIB / 16).len() * 16;
+        let mut rest = all;
+        while rest > 0 && time.is_none_or(|time| begin.elapsed() < time) {
+            self.next(Instant::now() + PATIENCE)?;
             for (_, happened) in &self.happened {
                 if let Happened::Bytes(bytes) = happened {
                     rest = rest
@@ -159,7 +208,7 @@ impl Fleet {
             }
             self.tunnels.flush()?;
         }
-        figures.operations = count * mib;
+        figures.operations = (all - rest) / MIB;
         figures.took = begin.elapsed();
         Ok(())
     }

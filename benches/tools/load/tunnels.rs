@@ -145,12 +145,16 @@ impl Tunnels {
 
     /// Waits until something has happened, and says what.
     pub fn wait(&mut self, until: Instant, happened: &mut Vec<(usize, Happened)>) -> io::Result<()> {
-        happened.clear();
-        let rest = until.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
+        if Instant::now() >= until {
             return Err(io::Error::other("the proxy does not get on"));
         }
-        self.poller.wait(Some(rest), &mut self.ready)?;
+        self.look(until, happened)
+    }
+
+    /// The same; by this time nothing may have happened.
+    pub fn look(&mut self, until: Instant, happened: &mut Vec<(usize, Happened)>) -> io::Result<()> {
+        happened.clear();
+        self.poller.wait(Some(until.saturating_duration_since(Instant::now())), &mut self.ready)?;
         for ready in &self.ready {
             let Connection { link, speaks } = &mut self.connections[ready.number];
             link.flush()?;

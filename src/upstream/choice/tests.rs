@@ -111,7 +111,7 @@ fn failures_take_weight_away_that_comes_back_turn_by_turn() {
     let mut choice = Choice::new(&group, Vec::new(), None);
     let lease = choice.choose(now).unwrap();
     choice.failed(&lease, now);
-    let effective = |group: &Group| group.current().turns()[0].effective;
+    let effective = |group: &Group| group.current().turns().effective(0);
     assert_eq!(effective(&group), 2);
     // Its current weight is -1 by now: 2 more makes 1, beside 2 of the other one.
     assert_eq!((next(&group, now), effective(&group)), (Some(1), 3));
@@ -331,4 +331,92 @@ fn a_load_that_falls_meanwhile_does_not_leave_a_request_without_a_server() {
             });
         }
     });
+}
+
+/// One server of nginx's round robin, by the book: nothing is left out, whatever is the matter with the others.
+#[derive(Clone)]
+struct Peer {
+    weight: i64,
+    current: i64,
+    effective: i64,
+    fails: u32,
+    failed: Option<Instant>,
+    checked: Option<Instant>,
+}
+
+/// Takes down that a server has answered, and that of its peer.
+fn answer(peers: &mut [Peer], choice: &Choice<'_>, lease: &Lease) {
+    choice.answered(lease);
+    let peer = &mut peers[lease.index()];
+    if peer.failed < peer.checked {
+        peer.fails = 0;
+    }
+}
+
+/// The next turn among all peers but those that were tried.
+fn by_the_book(peers: &mut [Peer], tried: &[usize], now: Instant) -> Option<usize> {
+    let mut total = 0;
+    let mut best: Option<usize> = None;
+    for index in 0..peers.len() {
+        let peer = &mut peers[index];
+        let is_due = peer.checked.is_none_or(|checked| now - checked > 10 * SECOND);
+        if tried.contains(&index) || peer.fails >= 1 && !is_due {
+            continue;
+        }
+        peer.current += peer.effective;
+        total += peer.effective;
+        peer.effective = peer.weight.min(peer.effective + 1);
+        if best.is_none_or(|best| peers[index].current > peers[best].current) {
+            best = Some(index);
+        }
+    }
+    let peer = &mut peers[best?];
+    peer.current -= total;
+    if peer.checked.is_none_or(|checked| now - checked > 10 * SECOND) {
+        peer.checked = Some(now);
+    }
+    best
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_turns_are_those_of_going_through_all_servers(
+        weights in proptest::collection::vec(1_u32..12, 2..12),
+        // How many servers fail each request, and how many seconds later the next one comes.
+        requests in proptest::collection::vec((0_usize..12, 0_u64..8, 0_u64..4), 1..80),
+    ) {
+        let group = group(Balance::RoundRobin, servers(&weights));
+        let mut peers: Vec<_> = weights.iter().map(|weight| {
+            let weight = i64::from(*weight);
+            Peer { weight, current: 0, effective: weight, fails: 0, failed: None, checked: None }
+        }).collect();
+        let (mut now, mut waits) = (Instant::now(), None);
+        for (failures, chance, seconds) in requests {
+            now += Duration::from_secs(seconds);
+            let mut choice = Choice::new(&group, Vec::new(), None);
+            let mut tried = Vec::new();
+            loop {
+                let lease = choice.choose(now);
+                let expected = by_the_book(&mut peers, &tried, now);
+                proptest::prop_assert_eq!(lease.as_ref().map(Lease::index), expected);
+                let Some(lease) = lease else { break };
+                let peer = &mut peers[lease.index()];
+                // Most requests fail nowhere. Some are answered when the next one is.
+                if chance > 0 || tried.len() >= failures {
+                    let late = waits.take();
+                    waits = Some((choice, lease));
+                    if chance > 1 {
+                        late.into_iter().chain(waits.take()).for_each(|(choice, lease)| answer(&mut peers, &choice, &lease));
+                    } else {
+                        late.into_iter().for_each(|(choice, lease)| answer(&mut peers, &choice, &lease));
+                    }
+                    break;
+                }
+                choice.failed(&lease, now);
+                (peer.fails, peer.failed, peer.checked) = (peer.fails + 1, Some(now), Some(now));
+                peer.effective = (peer.effective - peer.weight).max(0);
+                tried.push(lease.index());
+            }
+        }
+    }
 }
