@@ -346,7 +346,7 @@ impl Peer {
 }
 
 /// Fewer bytes than this are copied behind those that wait: that costs less than having the system gather them.
-const WORTH_TWO: usize = 4 * 1024;
+pub const WORTH_TWO: usize = 4 * 1024;
 
 /// Bytes on their way out that the socket did not take at once.
 #[derive(Debug, Default)]
@@ -374,6 +374,12 @@ impl Pending {
     /// Adds bytes behind those that wait.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Puts what waits behind `bytes`, and waits for nothing more. Only for who sends it again, from its beginning.
+    pub fn put_into(&mut self, bytes: &mut Vec<u8>) {
+        let waits = std::mem::take(self);
+        bytes.extend_from_slice(&waits.bytes[waits.sent..]);
     }
 
     /// Sends what waits. Its memory is given back with the last byte.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use crate::headers::fields::Known;
 use crate::http1::body::{BodyError, BodyLength, BodyReader, trailer_lines};
 use crate::http1::gzip::Gzip;
-use crate::io::{Ahead, Peer, Pending, Stream, yield_turn};
+use crate::io::{Ahead, Peer, Pending, Stream, WORTH_TWO, yield_turn};
 use crate::tunnel::pipe::Pipes;
 
 /// How a body is framed on its way out.
@@ -341,7 +341,14 @@ impl Pump {
         if self.reader.is_done() {
             self.end(output);
         }
-        let bytes = if output.is_empty() { &input[direct] } else { output.as_slice() };
+        let content = &input[direct];
+        self.written += (output.len() + content.len()) as u64;
+        if output.is_empty() && !self.pending.is_empty() && content.len() < WORTH_TWO {
+            // A head and little behind it are put together where there is room already.
+            self.pending.put_into(output);
+            output.extend_from_slice(content);
+        }
+        let bytes = if output.is_empty() { content } else { output.as_slice() };
         self.send(cx, to, bytes)
     }
 
@@ -373,6 +380,7 @@ impl Pump {
             self.end(output);
         }
         self.gzip = Some(gzip);
+        self.written += output.len() as u64;
         if output.is_empty() { Ok(Poll::Ready(())) } else { self.send(cx, to, output) }
     }
 
@@ -392,6 +400,7 @@ impl Pump {
         buffers.output.clear();
         self.encode(&mut buffers.output, &compressed);
         *progress = true;
+        self.written += buffers.output.len() as u64;
         let sent = self.send(cx, to, &buffers.output)?;
         self.waits_for_sink = sent.is_pending();
         sent.map(Ok)
@@ -431,7 +440,6 @@ impl Pump {
     }
 
     fn send(&mut self, cx: &mut Context<'_>, to: &mut Peer, bytes: &[u8]) -> Result<Poll<()>, PumpError> {
-        self.written += bytes.len() as u64;
         self.has_sent = true;
         match self.pending.poll_send(cx, &mut to.stream, bytes) {
             Poll::Ready(sent) => sent.map(Poll::Ready).map_err(PumpError::Sink),
