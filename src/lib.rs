@@ -14,6 +14,7 @@ pub mod takeover;
 pub mod http1;
 pub mod http2;
 pub mod io;
+pub mod memory;
 pub mod proxy_protocol;
 pub mod request;
 pub mod timer;

@@ -5,9 +5,14 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::memory;
+
 /// How many refused connections may be told so at a time. Each stays for as long as its client takes to hear
 /// it, up to the two seconds of the lingering close: without a bound, they would be the way around the limit.
 const MOST_REFUSALS: usize = 128;
+
+/// So many connections at a time leave memory behind that is worth being given back.
+const PEAK: usize = 512;
 
 /// The connections of all workers. Always counted, so that a limit that a reload brings knows of the
 /// connections from before.
@@ -19,6 +24,8 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
+    /// The most that there have been since memory was given back.
+    peak: usize,
     by_ip: HashMap<IpAddr, usize>,
     refused: usize,
 }
@@ -58,6 +65,7 @@ impl Connections {
             counts.add(ip, max_per_ip)?;
         }
         counts.all += 1;
+        counts.peak = counts.peak.max(counts.all);
         Ok(Permit { connections: Arc::clone(self), counted: Counted::Served(ip) })
     }
 
@@ -112,7 +120,8 @@ impl Counts {
         Ok(())
     }
 
-    fn remove(&mut self, ip: Option<IpAddr>) {
+    /// Counts a connection out; whether a peak is over, of which half have left by now.
+    fn remove(&mut self, ip: Option<IpAddr>) -> bool {
         self.all -= 1;
         if let Some(ip) = ip
             && let Entry::Occupied(mut of_ip) = self.by_ip.entry(ip)
@@ -122,13 +131,23 @@ impl Counts {
                 of_ip.remove();
             }
         }
+        let is_over = self.peak >= PEAK && self.all * 2 <= self.peak;
+        if is_over {
+            self.peak = self.all;
+        }
+        is_over
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         match self.counted {
-            Counted::Served(ip) => self.connections.counts().remove(ip),
+            Counted::Served(ip) => {
+                let is_over = self.connections.counts().remove(ip);
+                if is_over {
+                    memory::give_back_soon();
+                }
+            }
             Counted::Refused => self.connections.counts().refused -= 1,
             Counted::Stream => {}
         }
@@ -151,6 +170,15 @@ mod tests {
         assert_eq!(connections.enter(None, Some(3), Some(2)).unwrap_err(), "max_connections");
         drop(first);
         assert!(connections.enter(Some(one), Some(3), Some(2)).is_ok());
+    }
+
+    #[test]
+    fn a_peak_is_over_each_time_that_half_of_it_have_left() {
+        let mut counts = Counts { all: 4 * PEAK, peak: 4 * PEAK, ..Counts::default() };
+        let ends: Vec<_> = (0..4 * PEAK).filter_map(|_| counts.remove(None).then_some(counts.all)).collect();
+        assert_eq!(ends, [2 * PEAK, PEAK, PEAK / 2]);
+        let mut few = Counts { all: PEAK - 1, peak: PEAK - 1, ..Counts::default() };
+        assert!((1..PEAK).all(|_| !few.remove(None)));
     }
 
     #[test]
