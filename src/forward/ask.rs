@@ -90,12 +90,12 @@ pub async fn ask(
                 if !asking.passes_over(&answered, exchange) {
                     return Ok(answered);
                 }
-                repeat(answered.request, client, exchange);
+                repeat(*answered.request, client, exchange);
             }
             Err(failure) => {
                 let doubted = asking.doubted(&failure);
                 match asking.next_after(failure) {
-                    Ok(Some(request)) => repeat(request, client, exchange),
+                    Ok(Some(request)) => repeat(*request, client, exchange),
                     Ok(None) => {}
                     Err(error) if !asking.has_moved(doubted, client).await? => return Err(error),
                     Err(_) => {}
@@ -304,7 +304,7 @@ impl Asking<'_> {
                 let sent = request.has_sent().then_some(request);
                 return Err(Failure { lease, error, sent, is_amid_interim, is_unprocessed });
             }
-            repeat(request, client, exchange);
+            repeat(*request, client, exchange);
             may_reuse = false;
         }
     }
@@ -559,7 +559,7 @@ fn note_reached(exchange: &mut Exchange, time: Duration, address: Option<SocketA
 }
 
 /// Puts the client's connection back to where the body of the request began.
-fn repeat(sent: Box<Pump>, client: &mut Client, exchange: &mut Exchange) {
+fn repeat(sent: Pump, client: &mut Client, exchange: &mut Exchange) {
     if sent.give_back(&mut client.peer) {
         exchange.has_lost_body = false;
         exchange.has_read_body = false;
