@@ -51,7 +51,7 @@ impl Ring {
         Self { points, alike }
     }
 
-    /// Where a key has its place on the ring: a number for [`Ring::server`].
+    /// Where a key has its place on the ring: a number for [`Ring::servers`].
     pub fn start(&self, key: &[u8]) -> u32 {
         let hash = crc32fast::hash(key);
         // There are far fewer points than fit: `check` limits the weights.
