@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::buffers::Buffers;
 use crate::config::ListenAddress;
 use crate::error::ProxyError;
-use crate::http1::pump::Buffers;
 use crate::io::{Peer, Pending, Stream};
 use crate::proxy_protocol::{Addresses, Tlvs};
 use crate::server::limits::Permit;

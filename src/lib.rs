@@ -11,6 +11,7 @@ pub mod state;
 pub mod systemd;
 pub mod takeover;
 
+pub mod buffers;
 pub mod http1;
 pub mod http2;
 pub mod io;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::access::Passwords;
 use crate::acme;
+use crate::buffers::Buffers;
 use crate::client::ClientInfo;
 use crate::config::ClientLimits;
-use crate::http1::pump::Buffers;
 use crate::log::AccessLines;
 use crate::server::limits::Connections;
 use crate::server::spread::Workers;

@@ -234,8 +234,7 @@ fn open(
         idle_setting: location.timeouts.tunnel_idle_key,
     };
     // R8: what was read ahead on either side is part of the tunnel; the head goes before it.
-    let (mut to_client, mut to_upstream) = (Pending::default(), Pending::default());
-    to_client.push(&head);
+    let (mut to_client, mut to_upstream) = (Pending::of(head), Pending::default());
     to_client.push(&answered.upstream.ahead);
     to_upstream.push(&client.peer.ahead);
     let read_ahead = (client.peer.ahead.len() as u64, answered.upstream.ahead.len() as u64);

@@ -209,6 +209,11 @@ struct Failure {
 }
 
 impl Failure {
+    /// Before anything was sent.
+    fn unreached(lease: Lease, error: ProxyError) -> Self {
+        Self { lease, error, sent: None, is_amid_interim: false, is_unprocessed: true }
+    }
+
     /// In nginx's words; `None` if it is not the server's.
     fn case(&self) -> Option<NextCase> {
         match &self.error {
@@ -237,26 +242,15 @@ impl Asking<'_> {
         let mut may_reuse = !self.is_upgrade || self.is_http2();
         loop {
             self.note_asked(exchange, Asked::Server(lease.address().clone()));
-            let reused = match may_reuse && !self.is_http2() {
-                true => self.reuse(&lease, exchange),
-                false => None,
-            };
-            let reached = match reused {
-                Some(reused) => Ok(reused),
+            let pooled = (may_reuse && !self.is_http2()).then(|| self.reuse(&lease, exchange)).flatten();
+            let reached = match pooled {
+                Some(pooled) => Ok(pooled),
                 // Boxed: to wait for a connection takes more memory than all that comes after.
                 None => Box::pin(self.reach(&lease, client, exchange, may_reuse)).await,
             };
             let (upstream, uses) = match reached {
                 Ok(reached) => reached,
-                Err(error) => {
-                    return Err(Failure {
-                        lease,
-                        error,
-                        sent: None,
-                        is_amid_interim: false,
-                        is_unprocessed: true,
-                    });
-                }
+                Err(error) => return Err(Failure::unreached(lease, error)),
             };
             let is_reused = uses.requests > 1;
             let mut attempt = Attempt::new(upstream, exchange, self.body);

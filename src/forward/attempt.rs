@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::ask::Asking;
 use super::{can_watch, request_error, watch};
+use crate::buffers::Buffers;
 use crate::client::Client;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers::outgoing;
 use crate::http1::body::BodyLength;
 use crate::http1::head::{self, HeadLimits, MAX_FIELDS, Progress, ResponseHead, Version};
-use crate::http1::pump::{Buffers, Encoding, Pump, PumpError};
+use crate::http1::pump::{Encoding, Pump, PumpError};
 use crate::io::{Peer, Pending, Stream};
 use crate::server::tasks::Phase;
 use crate::turn;

@@ -15,12 +15,13 @@ use std::task::Context;
 
 use tokio::time::Instant;
 
+use crate::buffers::Buffers;
 use crate::client::{Client, Watch};
 use crate::error::ProxyError;
 use crate::exchange::{Done, Exchange};
 use crate::http1::body::{BodyError, BodyLength};
 use crate::http1::head::ResponseHead;
-use crate::http1::pump::{Buffers, Pump, PumpError};
+use crate::http1::pump::{Pump, PumpError};
 use crate::io::Peer;
 use crate::routing::outcome::UpstreamOutcome;
 use crate::shared::Local;

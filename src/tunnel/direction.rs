@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use super::pipe::{MOST, Pipe};
-use crate::http1::pump::Buffers;
+use crate::buffers::Buffers;
 use crate::io::{Pending, Stream, yield_turn};
 
 /// How often a direction reads before it lets other tunnels have their turn.
